@@ -1,0 +1,46 @@
+package shop
+
+import (
+	"context"
+	"time"
+)
+
+// ShipmentStatus is where the parcel of one order stands.
+type ShipmentStatus string
+
+// The statuses of a shipment.
+const (
+	ShipmentScheduled      ShipmentStatus = "scheduled"
+	ShipmentRejected       ShipmentStatus = "rejected"
+	ShipmentCancelled      ShipmentStatus = "cancelled"
+	ShipmentDispatched     ShipmentStatus = "dispatched"
+	ShipmentNeedsAttention ShipmentStatus = "needs_attention"
+)
+
+// Closed tells whether no parcel is on its way and none ever will be.
+func (s ShipmentStatus) Closed() bool { return s == ShipmentRejected || s == ShipmentCancelled }
+
+// Shipment is the parcel of one order.
+type Shipment struct {
+	ID           ShipmentID     `json:"id"`
+	OrderID      OrderID        `json:"order_id"`
+	Status       ShipmentStatus `json:"status"`
+	Reason       Reason         `json:"reason,omitempty"`
+	Reference    string         `json:"carrier_reference,omitempty"`
+	Tracking     string         `json:"tracking,omitempty"`
+	Lines        []ReservedLine `json:"lines"`
+	Attempts     []Attempt      `json:"attempts"`
+	DispatchedAt time.Time      `json:"dispatched_at,omitzero"`
+	CreatedAt    time.Time      `json:"created_at"`
+	UpdatedAt    time.Time      `json:"updated_at"`
+}
+
+// Shipments is the shipping service. Errors are *Error.
+type Shipments interface {
+	// Shipment returns the shipment of a caller's order, or NotFound where there is none yet.
+	Shipment(ctx context.Context, caller Caller, id OrderID) (Shipment, error)
+	// CarrierWebhook takes a message of the carrier. Any number of deliveries has one effect. A nil
+	// error means that it need not be sent again; Conflict on a dispatch means that the parcel must
+	// not leave.
+	CarrierWebhook(ctx context.Context, w Webhook) error
+}
