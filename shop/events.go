@@ -2,6 +2,7 @@ package shop
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -34,7 +35,7 @@ const (
 	EventOrderDispatchBegun  EventType = "OrderDispatchBegun"  // the carrier may take it; no cancel from here on
 	EventOrderFulfilled      EventType = "OrderFulfilled"      //
 	EventOrderNeedsAttention EventType = "OrderNeedsAttention" //
-	EventOrderRedriven       EventType = "OrderRedriven"       // it has not moved: every step does its work or says its state again
+	EventOrderRedriven       EventType = "OrderRedriven"       // it has not moved: every service does its step or says its state again
 )
 
 // The facts of topic inventory; payload StockData.
@@ -75,8 +76,9 @@ type Event struct {
 	OrderID     OrderID // the key on the bus
 	Version     int64   // 1..n per source and order without gaps; 0 on copies (compensations, dead letters)
 	Time        time.Time
-	TraceParent string          // W3C; "" where there is no trace
-	Data        json.RawMessage // the payload
+	TraceParent string            // W3C; "" where there is no trace
+	Headers     map[string]string // beyond the envelope: what a dead letter says of its end; nil on most events
+	Data        json.RawMessage   // the payload
 }
 
 // Brief is what the steps of a saga need to know of an order. It travels along with their events,
@@ -94,16 +96,15 @@ type Brief struct {
 
 // OrderData is the payload of topic orders.
 type OrderData struct {
-	Order   Order  `json:"order"`
-	Brief   *Brief `json:"brief,omitempty"`   // on OrderPlaced and OrderRedriven
-	Redrive bool   `json:"redrive,omitempty"` // say your state again
+	Order Order  `json:"order"`
+	Brief *Brief `json:"brief,omitempty"` // on OrderPlaced and OrderRedriven
+	Undo  bool   `json:"undo,omitempty"`  // the order is being undone: a shipment must not come about
 }
 
 // StockData is the payload of topic inventory.
 type StockData struct {
 	Reservation
-	Brief   *Brief `json:"brief,omitempty"` // on StockReserved
-	Redrive bool   `json:"redrive,omitempty"`
+	Brief *Brief `json:"brief,omitempty"` // on StockReserved
 }
 
 // PaymentData is the payload of topic payments.
@@ -118,7 +119,6 @@ type PaymentData struct {
 	Refunded      Amount        `json:"refunded"`
 	HoldExpiresAt time.Time     `json:"hold_expires_at,omitzero"`
 	Brief         *Brief        `json:"brief,omitempty"` // on PaymentAuthorised
-	Redrive       bool          `json:"redrive,omitempty"`
 }
 
 // ShipmentData is the payload of topic shipping.
@@ -128,5 +128,13 @@ type ShipmentData struct {
 	Status   ShipmentStatus `json:"status"`
 	Reason   Reason         `json:"reason,omitempty"`
 	Tracking string         `json:"tracking,omitempty"`
-	Redrive  bool           `json:"redrive,omitempty"`
+}
+
+// NewEvent makes an event that carries data. The outbox fills in what is left: id, time and source.
+func NewEvent(t EventType, topic string, id OrderID, version int64, traceParent string, data any) (Event, error) {
+	b, err := json.Marshal(data)
+	if err != nil {
+		return Event{}, fmt.Errorf("encode %s: %w", t, err)
+	}
+	return Event{Type: t, Topic: topic, OrderID: id, Version: version, TraceParent: traceParent, Data: b}, nil
 }

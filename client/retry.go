@@ -1,0 +1,82 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+)
+
+const (
+	// maxRetries is how often one request is repeated.
+	maxRetries = 2
+	// firstPause is the wait before the first repetition where the server names none; it doubles.
+	firstPause = 200 * time.Millisecond
+	// maxPause is the longest wait that a server is granted; with a longer one the caller decides.
+	maxPause = 5 * time.Second
+)
+
+// retrier repeats requests that are safe to repeat. It is the one layer that does.
+type retrier struct{ hc *http.Client }
+
+// Do sends a request, and sends it again where that may help and cannot harm.
+func (t *retrier) Do(r *http.Request) (*http.Response, error) {
+	for n := 0; ; n++ {
+		answer, err := t.hc.Do(r)
+		pause, again := verdict(r, answer, err)
+		if !again || n == maxRetries {
+			return answer, err
+		}
+		if pause == 0 {
+			pause = firstPause << n
+		}
+		if answer != nil {
+			_ = answer.Body.Close() // its content is of no use
+		}
+		if !sleep(r.Context(), pause) {
+			return nil, context.Cause(r.Context())
+		}
+		if r, err = repeated(r); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// verdict says whether to send r again, and after what pause if the server says.
+func verdict(r *http.Request, answer *http.Response, err error) (pause time.Duration, again bool) {
+	// A PUT that demands a version is not safe: its own success would refuse the repetition.
+	safe := r.Method == http.MethodGet || r.Header.Get("Idempotency-Key") != "" ||
+		r.Method == http.MethodPut && r.Header.Get("If-Match") == ""
+	switch {
+	case !safe || r.Context().Err() != nil || errors.Is(err, context.DeadlineExceeded):
+		return 0, false
+	case err != nil:
+		return 0, true
+	case answer.StatusCode == http.StatusServiceUnavailable:
+		pause = retryAfter(answer.Header)
+		return pause, pause <= maxPause
+	default:
+		return 0, false
+	}
+}
+
+// repeated makes a request for one more sending, with its body from the start.
+func repeated(r *http.Request) (*http.Request, error) {
+	next := r.Clone(r.Context())
+	if r.GetBody != nil {
+		body, err := r.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		next.Body = body
+	}
+	return next, nil
+}
+
+// sleep waits for d and tells whether ctx lasted that long.
+func sleep(ctx context.Context, d time.Duration) bool {
+	wait, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-wait.Done()
+	return ctx.Err() == nil
+}

@@ -1,0 +1,82 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"holdfast/shop"
+)
+
+// TopicSpec describes a topic.
+type TopicSpec struct {
+	Name       string
+	Partitions int               // 0: as the brokers are configured
+	Replicas   int               // 0: as the brokers are configured
+	Config     map[string]string // "retention.ms"
+}
+
+// Topics describes the platform's topics and their dead letters.
+func Topics(partitions, replicas int) []TopicSpec {
+	specs := make([]TopicSpec, 0, 2*len(shop.Topics))
+	for _, name := range shop.Topics {
+		specs = append(specs,
+			TopicSpec{Name: name, Partitions: partitions, Replicas: replicas},
+			TopicSpec{Name: shop.DeadLetters(name), Partitions: partitions, Replicas: replicas})
+	}
+	return specs
+}
+
+// EnsureTopics makes the topics that are missing. Existing ones stay as they are: other partitions
+// would send the events of a key to another place and lose their order.
+func EnsureTopics(ctx context.Context, cfg Config, deps shop.Deps, topics []TopicSpec) error {
+	cfg = cfg.Defaults()
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	client, err := newClient("bus.EnsureTopics", cfg.options(deps))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return createTopics(ctx, client, topics)
+}
+
+func createTopics(ctx context.Context, client *kgo.Client, topics []TopicSpec) error {
+	req := kmsg.NewPtrCreateTopicsRequest()
+	for _, t := range topics {
+		rt := kmsg.NewCreateTopicsRequestTopic()
+		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = t.Name, int32(t.Partitions), int16(t.Replicas)
+		if t.Partitions == 0 {
+			rt.NumPartitions = -1
+		}
+		if t.Replicas == 0 {
+			rt.ReplicationFactor = -1
+		}
+		for _, name := range sortedKeys(t.Config) {
+			rc := kmsg.NewCreateTopicsRequestTopicConfig()
+			rc.Name, rc.Value = name, kmsg.StringPtr(t.Config[name])
+			rt.Configs = append(rt.Configs, rc)
+		}
+		req.Topics = append(req.Topics, rt)
+	}
+	resp, err := req.RequestWith(ctx, client)
+	if err != nil {
+		return unavailable("bus.EnsureTopics", err)
+	}
+	var faults []error
+	for _, t := range resp.Topics {
+		err := kerr.ErrorForCode(t.ErrorCode)
+		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			faults = append(faults, fmt.Errorf("topic %s: %w", t.Topic, err))
+		}
+	}
+	if len(faults) > 0 {
+		return shop.Wrap(shop.Unavailable, "bus.EnsureTopics", "topics could not be made", errors.Join(faults...))
+	}
+	return nil
+}

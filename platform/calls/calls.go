@@ -1,0 +1,189 @@
+// Package calls makes calls to outside parties that survive a crash. A call is a row, written in the
+// transaction that decides on it and before the first attempt; its outcome is applied in the
+// transaction that removes the row. What was begun and never finished is unknown: its next attempt is
+// marked so, and must ask the other party before it does anything.
+package calls
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"holdfast/platform/sqldb"
+	"holdfast/platform/telemetry"
+	"holdfast/shop"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migrations returns the tables' migrations, numbered 200 to 299.
+func Migrations() fs.FS {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the folder is embedded
+	}
+	return sub
+}
+
+// Call is a call to be made. Key is the idempotency key that the other party gets: made of order and
+// operation, and the same for each attempt, worker and restart.
+type Call struct {
+	Key         string
+	OrderID     shop.OrderID
+	Kind        string // "authorise"
+	Request     json.RawMessage
+	TraceParent string
+
+	// Unknown is true where an earlier attempt may have had its effect.
+	Unknown bool
+	// Attempts counts the attempts before this one, Failures those that the other party answered
+	// with a failure of its own.
+	Attempts int
+	Failures int
+	FirstAt  time.Time
+}
+
+// Result is what came of an attempt.
+type Result struct {
+	// Settle applies the outcome, in the transaction that removes the call. It must be safe to run
+	// where another path (a webhook) has applied the same outcome before. Nil means: try again.
+	Settle func(ctx context.Context, tx *sqldb.Tx) error
+	// Park keeps the call after Settle, for Unpark.
+	Park bool
+	// RetryIn is the wait before the next attempt where Settle is nil.
+	RetryIn time.Duration
+	// Failed counts this attempt into Failures.
+	Failed bool
+	// Unknown marks that this attempt may have had its effect although no answer tells.
+	Unknown bool
+	// Attempts are recorded for the order's story.
+	Attempts []shop.Attempt
+}
+
+// Performer makes one attempt. Its ctx ends after Config.Timeout or when the runner stops.
+type Performer func(ctx context.Context, c Call) Result
+
+// Config sets the runner's limits.
+type Config struct {
+	Owner   string        `koanf:"owner"`   // names this process; the same after a restart of the same process
+	Workers int           `koanf:"workers"` // attempts at once
+	Queue   int           `koanf:"queue"`   // calls waiting in memory; more wait in the store
+	Timeout time.Duration `koanf:"timeout"` // for one attempt, its queries included
+	Lease   time.Duration `koanf:"lease"`   // after it another process may take a call over; > 2 * Timeout
+	Poll    time.Duration `koanf:"poll"`    // how often due calls are looked for
+}
+
+// Defaults returns the limits for one process.
+func Defaults() Config {
+	return Config{Owner: "holdfast", Workers: 64, Queue: 1024, Timeout: 10 * time.Second, Lease: 30 * time.Second, Poll: 100 * time.Millisecond}
+}
+
+// Validate tells what is wrong with c.
+func (c Config) Validate() error {
+	switch {
+	case c.Owner == "":
+		return fmt.Errorf("calls.owner is empty")
+	case c.Workers < 1 || c.Queue < c.Workers:
+		return fmt.Errorf("calls.workers must be at least 1 and calls.queue at least calls.workers")
+	case c.Timeout <= 0 || c.Lease <= 2*c.Timeout:
+		return fmt.Errorf("calls.timeout must be positive and calls.lease more than twice as long")
+	case c.Poll <= 0:
+		return fmt.Errorf("calls.poll must be positive")
+	}
+	return nil
+}
+
+// Enqueue writes a call. Where its key is there already nothing changes. After the commit it is
+// handed to a worker of this process if one is likely to be free, and waits in the store otherwise.
+func (r *Runner) Enqueue(ctx context.Context, tx *sqldb.Tx, c Call) error {
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return err
+	}
+	if c.TraceParent == "" {
+		c.TraceParent = telemetry.TraceParent(ctx)
+	}
+	c.FirstAt = now
+	direct := r.running.Load() && len(r.queue) < cap(r.queue)/2
+	begun, owner, lease := 0, "", time.Time{}
+	if direct {
+		begun, owner, lease = 1, r.cfg.Owner, now.Add(r.cfg.Lease)
+	}
+	n, err := tx.Exec(ctx, `INSERT INTO calls (key, order_id, kind, request, traceparent, begun, owner, lease_until, next_at, first_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`,
+		c.Key, string(c.OrderID), c.Kind, string(c.Request), c.TraceParent, begun, owner,
+		sqldb.Micros(lease), sqldb.Micros(now), sqldb.Micros(now))
+	if err != nil || n == 0 || !direct {
+		return err
+	}
+	tx.AfterCommit(func() { r.offer(c) })
+	return nil
+}
+
+// Done removes a call whose outcome came another way, with a webhook.
+func Done(ctx context.Context, tx *sqldb.Tx, key string) error {
+	_, err := tx.Exec(ctx, `DELETE FROM calls WHERE key = ?`, key)
+	return err
+}
+
+// Unpark makes an order's parked calls due again and returns how many there were.
+func Unpark(ctx context.Context, tx *sqldb.Tx, id shop.OrderID) (int64, error) {
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return tx.Exec(ctx, `UPDATE calls SET parked = 0, failures = 0, lease_until = 0, next_at = ? WHERE order_id = ? AND parked = 1`,
+		sqldb.Micros(now), string(id))
+}
+
+// Attempts returns the recorded attempts of an order, oldest first.
+func Attempts(ctx context.Context, tx *sqldb.Tx, id shop.OrderID) ([]shop.Attempt, error) {
+	rows, err := tx.Query(ctx, `SELECT at, operation, number, outcome, code, reference, trace_id
+		FROM call_attempts WHERE order_id = ? ORDER BY pos`, string(id))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	attempts := []shop.Attempt{}
+	for rows.Next() {
+		var a shop.Attempt
+		var at int64
+		if err := rows.Scan(&at, &a.Operation, &a.Number, &a.Outcome, &a.Code, &a.Reference, &a.TraceID); err != nil {
+			return nil, err
+		}
+		a.At = sqldb.FromMicros(at)
+		attempts = append(attempts, a)
+	}
+	return attempts, rows.Err()
+}
+
+// Timeline tells attempts as items of an order's timeline.
+func Timeline(service string, attempts []shop.Attempt) []shop.TimelineItem {
+	items := make([]shop.TimelineItem, 0, len(attempts))
+	for _, a := range attempts {
+		detail := a.Outcome
+		if a.Code != "" {
+			detail += " " + a.Code
+		}
+		items = append(items, shop.TimelineItem{At: a.At, Kind: "attempt", Service: service,
+			What: fmt.Sprintf("%s #%d", a.Operation, a.Number), Detail: detail, TraceID: a.TraceID})
+	}
+	return items
+}
+
+// Find returns a call that is not settled yet.
+func Find(ctx context.Context, tx *sqldb.Tx, key string) (c Call, found bool, err error) {
+	var request string
+	err = tx.QueryRow(ctx, `SELECT key, order_id, kind, request, traceparent FROM calls WHERE key = ?`, key).
+		Scan(&c.Key, &c.OrderID, &c.Kind, &request, &c.TraceParent)
+	if errors.Is(err, sqldb.ErrNoRows) {
+		return c, false, nil
+	}
+	c.Request = []byte(request)
+	return c, err == nil, err
+}

@@ -1,0 +1,234 @@
+package calls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/platform/sqldb"
+	"holdfast/platform/telemetry"
+	"holdfast/shop"
+)
+
+// settleTries bounds how often an outcome is offered to the store; after that the call is left to
+// its lease, and the next attempt asks the other party what happened.
+const settleTries = 5
+
+// Runner performs calls.
+type Runner struct {
+	cfg     Config
+	db      *sqldb.DB
+	deps    shop.Deps
+	perform Performer
+	queue   chan claimed
+	running atomic.Bool
+}
+
+// claimed is a call that this process holds the lease of.
+type claimed struct {
+	Call
+	at time.Time // on this process's clock
+}
+
+// New makes a runner; Run runs it.
+func New(cfg Config, db *sqldb.DB, deps shop.Deps, perform Performer) (*Runner, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Runner{cfg: cfg, db: db, deps: deps, perform: perform, queue: make(chan claimed, cfg.Queue)}, nil
+}
+
+// Run performs calls until ctx ends, and lets those that are under way end first.
+func (r *Runner) Run(ctx context.Context) error {
+	if err := r.reclaim(ctx); err != nil {
+		return fmt.Errorf("take up calls of an earlier run: %w", err)
+	}
+	var workers sync.WaitGroup
+	for range r.cfg.Workers {
+		workers.Go(func() { r.work(ctx) })
+	}
+	r.running.Store(true)
+	for ctx.Err() == nil {
+		if err := r.claim(ctx); err != nil && ctx.Err() == nil {
+			r.deps.Log.WarnContext(ctx, "looking for due calls failed", "err", err)
+		}
+		if r.deps.Clock.Sleep(ctx, r.cfg.Poll) != nil {
+			break
+		}
+	}
+	r.running.Store(false)
+	workers.Wait()
+	return nil
+}
+
+// offer hands a call to a worker; it never blocks, since it runs on the store's writer.
+func (r *Runner) offer(c Call) {
+	select {
+	case r.queue <- claimed{c, r.deps.Clock.Now()}:
+	default: // its lease runs out and the poll finds it
+	}
+}
+
+// reclaim gives up the leases that this owner held before it was killed.
+func (r *Runner) reclaim(ctx context.Context) error {
+	return r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE calls SET lease_until = 0 WHERE owner = ? AND lease_until > 0`, r.cfg.Owner)
+		return err
+	})
+}
+
+const dueWhere = ` FROM calls WHERE parked = 0 AND next_at <= ? AND lease_until <= ?`
+
+// claim takes due calls, as many as the queue has room for.
+func (r *Runner) claim(ctx context.Context) error {
+	room := cap(r.queue) - len(r.queue)
+	if room == 0 {
+		return nil
+	}
+	due := false
+	err := r.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		err = tx.QueryRow(ctx, `SELECT 1`+dueWhere+` LIMIT 1`, sqldb.Micros(now), sqldb.Micros(now)).Scan(new(int))
+		due = err == nil
+		if errors.Is(err, sqldb.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	if err != nil || !due {
+		return err
+	}
+	return r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		taken, err := r.take(ctx, tx, room)
+		if err != nil {
+			return err
+		}
+		tx.AfterCommit(func() {
+			for _, c := range taken {
+				r.offer(c)
+			}
+		})
+		return nil
+	})
+}
+
+func (r *Runner) take(ctx context.Context, tx *sqldb.Tx, room int) ([]Call, error) {
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tx.Query(ctx, `SELECT key, order_id, kind, request, traceparent, begun, attempts, failures, first_at`+
+		dueWhere+` ORDER BY next_at LIMIT ? FOR UPDATE SKIP LOCKED`, sqldb.Micros(now), sqldb.Micros(now), room)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var taken []Call
+	args := []any{r.cfg.Owner, sqldb.Micros(now.Add(r.cfg.Lease))}
+	for rows.Next() {
+		var c Call
+		var request string
+		var begun, first int64
+		if err := rows.Scan(&c.Key, &c.OrderID, &c.Kind, &request, &c.TraceParent, &begun, &c.Attempts, &c.Failures, &first); err != nil {
+			return nil, err
+		}
+		c.Request, c.Unknown, c.FirstAt = []byte(request), begun == 1, sqldb.FromMicros(first)
+		taken, args = append(taken, c), append(args, c.Key)
+	}
+	if err := rows.Err(); err != nil || len(taken) == 0 {
+		return nil, err
+	}
+	rows.Close()
+	_, err = tx.Exec(ctx, `UPDATE calls SET begun = 1, owner = ?, lease_until = ? WHERE key IN `+sqldb.In(len(taken)), args...)
+	return taken, err
+}
+
+func (r *Runner) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-r.queue:
+			// One that waited long may be about to lose its lease: leave it for the poll.
+			if r.deps.Clock.Now().Sub(c.at) < r.cfg.Lease-2*r.cfg.Timeout {
+				r.attempt(ctx, c.Call)
+			}
+		}
+	}
+}
+
+// attempt makes one attempt and stores what came of it.
+func (r *Runner) attempt(ctx context.Context, c Call) {
+	ctx = telemetry.WithOrder(telemetry.WithTraceParent(ctx, c.TraceParent), c.OrderID)
+	callCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	res := r.perform(callCtx, c)
+	cancel()
+	// The attempt was made: what came of it is stored even while the process is stopping.
+	ctx = context.WithoutCancel(ctx)
+	for try := 1; ; try++ {
+		err := r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return r.settle(ctx, tx, c, res) })
+		if err == nil {
+			return
+		}
+		r.deps.Log.WarnContext(ctx, "storing the outcome of a call failed", "kind", c.Kind, "try", try, "err", err)
+		if try == settleTries || r.deps.Clock.Sleep(ctx, time.Duration(try)*100*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+func (r *Runner) settle(ctx context.Context, tx *sqldb.Tx, c Call, res Result) error {
+	if err := record(ctx, tx, c.OrderID, res.Attempts); err != nil {
+		return err
+	}
+	switch {
+	case res.Settle == nil:
+		return r.again(ctx, tx, c, res)
+	case res.Park:
+		if _, err := tx.Exec(ctx, `UPDATE calls SET parked = 1, attempts = ?, lease_until = 0 WHERE key = ?`, c.Attempts+1, c.Key); err != nil {
+			return err
+		}
+	default:
+		if err := Done(ctx, tx, c.Key); err != nil {
+			return err
+		}
+	}
+	return res.Settle(ctx, tx)
+}
+
+// again makes the call due after res.RetryIn.
+func (r *Runner) again(ctx context.Context, tx *sqldb.Tx, c Call, res Result) error {
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return err
+	}
+	failures, begun := c.Failures, 0
+	if res.Failed {
+		failures++
+	}
+	if res.Unknown {
+		begun = 1
+	}
+	_, err = tx.Exec(ctx, `UPDATE calls SET begun = ?, attempts = ?, failures = ?, owner = '', lease_until = 0, next_at = ? WHERE key = ?`,
+		begun, c.Attempts+1, failures, sqldb.Micros(now.Add(res.RetryIn)), c.Key)
+	return err
+}
+
+func record(ctx context.Context, tx *sqldb.Tx, id shop.OrderID, attempts []shop.Attempt) error {
+	if len(attempts) == 0 {
+		return nil
+	}
+	args := make([]any, 0, 8*len(attempts))
+	for _, a := range attempts {
+		args = append(args, string(id), sqldb.Micros(a.At), a.Operation, a.Number, a.Outcome, a.Code, a.Reference, a.TraceID)
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO call_attempts (order_id, at, operation, number, outcome, code, reference, trace_id)
+		VALUES `+sqldb.Rows(len(attempts), 8), args...)
+	return err
+}

@@ -1,0 +1,131 @@
+package outbox
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"holdfast/platform/sqldb"
+)
+
+// lease is what this relay knows of its slots; only the relay's goroutine touches it.
+type lease struct {
+	held   []int
+	relays int       // alive, this one included
+	until  time.Time // by our own clock, and earlier than in the database: from then on nothing is sent
+	renew  time.Time
+}
+
+// holdLease renews the lease when a third of it has passed, and takes its share of the slots. Expiry
+// is by the database's clock, so that the clocks of replicas need not agree.
+func (o *Outbox) holdLease(ctx context.Context) error {
+	begun := o.deps.Clock.Now()
+	if begun.Before(o.lease.renew) {
+		return nil
+	}
+	var held []int
+	var relays int
+	var blocked int64
+	err := o.parts.DB.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		var err error
+		if held, relays, err = o.takeSlots(ctx, tx); err != nil || len(held) == 0 {
+			return err
+		}
+		// A relay that lost its lease in the middle of a batch may have blocked what another has sent.
+		_, err = tx.Exec(ctx, `DELETE FROM outbox_blocked WHERE NOT EXISTS (SELECT 1 FROM outbox_unsent u WHERE u.pos = outbox_blocked.pos)`)
+		if err != nil {
+			return err
+		}
+		blocked, err = countBlocked(ctx, tx, held)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	o.lease = lease{held: held, relays: relays, until: begun.Add(o.cfg.Lease * 4 / 5), renew: begun.Add(o.cfg.Lease / 3)}
+	o.blocked = blocked
+	return nil
+}
+
+// takeSlots keeps, takes and gives up slots so that the living relays have about the same number. A
+// slot is taken only when its owner gave it up or let its lease run out, or is this very process
+// before its restart.
+func (o *Outbox) takeSlots(ctx context.Context, tx *sqldb.Tx) (mine []int, relays int, err error) {
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	until := sqldb.Micros(now.Add(o.cfg.Lease))
+	_, err = tx.Exec(ctx, `INSERT INTO outbox_relays (owner, until) VALUES (?, ?)
+		ON CONFLICT (owner) DO UPDATE SET until = excluded.until`, o.cfg.Owner, until)
+	if err != nil {
+		return nil, 0, err
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM outbox_relays WHERE until < ?`, sqldb.Micros(now)); err != nil {
+		return nil, 0, err
+	}
+	if err := tx.QueryRow(ctx, `SELECT count(*) FROM outbox_relays`).Scan(&relays); err != nil {
+		return nil, 0, err
+	}
+	mine, free, err := o.lookAtSlots(ctx, tx, sqldb.Micros(now))
+	if err != nil {
+		return nil, 0, err
+	}
+	share := (slots + relays - 1) / relays
+	var surplus []int
+	if len(mine) > share {
+		mine, surplus = mine[:share], mine[share:]
+	}
+	mine = append(slices.Clone(mine), free[:min(len(free), share-len(mine))]...)
+	if err := setSlots(ctx, tx, surplus, "", 0); err != nil {
+		return nil, 0, err
+	}
+	return mine, relays, setSlots(ctx, tx, mine, o.cfg.Owner, until)
+}
+
+func (o *Outbox) lookAtSlots(ctx context.Context, tx *sqldb.Tx, now int64) (mine, free []int, err error) {
+	rows, err := tx.Query(ctx, `SELECT slot, owner, until FROM outbox_slots ORDER BY slot FOR UPDATE`)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var slot int
+		var owner string
+		var until int64
+		if err := rows.Scan(&slot, &owner, &until); err != nil {
+			return nil, nil, err
+		}
+		switch {
+		case owner == o.cfg.Owner:
+			mine = append(mine, slot)
+		case until <= now:
+			free = append(free, slot)
+		}
+	}
+	return mine, free, rows.Err()
+}
+
+func setSlots(ctx context.Context, tx *sqldb.Tx, which []int, owner string, until int64) error {
+	if len(which) == 0 {
+		return nil
+	}
+	args := []any{owner, until}
+	for _, s := range which {
+		args = append(args, s)
+	}
+	_, err := tx.Exec(ctx, `UPDATE outbox_slots SET owner = ?, until = ? WHERE slot IN `+sqldb.In(len(which)), args...)
+	return err
+}
+
+// release gives the slots up, so that another relay need not wait for the lease to run out.
+func (o *Outbox) release(ctx context.Context) error {
+	o.lease = lease{}
+	return o.parts.DB.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if _, err := tx.Exec(ctx, `DELETE FROM outbox_relays WHERE owner = ?`, o.cfg.Owner); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `UPDATE outbox_slots SET owner = '', until = 0 WHERE owner = ?`, o.cfg.Owner)
+		return err
+	})
+}

@@ -1,0 +1,49 @@
+package order
+
+import (
+	"fmt"
+	"time"
+
+	"holdfast/shop"
+)
+
+// Config sets the prices that are not the catalogue's, and the watchdog's patience.
+type Config struct {
+	// ShippingFee is charged once per order, in minor units of its currency; an order whose lines are
+	// free ships free.
+	ShippingFee shop.Amount `koanf:"shipping_fee"`
+
+	WatchEvery   time.Duration `koanf:"watch_every"`   // how often the watchdog looks
+	RedriveAfter time.Duration `koanf:"redrive_after"` // without progress, before an order is driven again
+	RedriveMax   time.Duration `koanf:"redrive_max"`   // the wait doubles each time, up to this
+	StuckAfter   time.Duration `koanf:"stuck_after"`   // without progress, before an operator is told
+	HoldMargin   time.Duration `koanf:"hold_margin"`   // before the money's hold ends, when an order that was never dispatched is undone
+	ConfirmedMax time.Duration `koanf:"confirmed_max"` // the same for an order without a hold
+	WaitPoll     time.Duration `koanf:"wait_poll"`     // how often a waiting request looks for another process's changes
+	WaitersMax   int           `koanf:"waiters_max"`   // requests that may wait at once
+}
+
+// Defaults returns the limits used where nothing is configured.
+func Defaults() Config {
+	return Config{
+		ShippingFee: 500, WatchEvery: time.Second, RedriveAfter: time.Minute, RedriveMax: 10 * time.Minute, StuckAfter: 30 * time.Minute,
+		HoldMargin: time.Hour, ConfirmedMax: 6 * 24 * time.Hour, WaitPoll: time.Second, WaitersMax: 20000,
+	}
+}
+
+// Validate names the first setting that cannot work.
+func (c Config) Validate() error {
+	switch {
+	case c.ShippingFee < 0:
+		return fmt.Errorf("order.shipping_fee must not be negative")
+	case c.WatchEvery <= 0 || c.RedriveAfter <= 0 || c.RedriveMax < c.RedriveAfter:
+		return fmt.Errorf("order.watch_every and order.redrive_after must be positive and order.redrive_max not below the latter")
+	case c.StuckAfter < c.RedriveAfter:
+		return fmt.Errorf("order.stuck_after must not be below order.redrive_after")
+	case c.HoldMargin <= 0 || c.ConfirmedMax <= 0:
+		return fmt.Errorf("order.hold_margin and order.confirmed_max must be positive")
+	case c.WaitPoll <= 0 || c.WaitersMax < 1:
+		return fmt.Errorf("order.wait_poll must be positive and order.waiters_max at least 1")
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+// Package order is the order service: it takes orders, folds what the other services say of their
+// steps into each order's status, and has an order undone where a customer, a clock or a failure asks
+// for it.
+package order
+
+import (
+	"cmp"
+	"context"
+	"embed"
+	"encoding/base64"
+	"io/fs"
+	"slices"
+
+	"holdfast/platform/bus"
+	"holdfast/platform/idem"
+	"holdfast/platform/outbox"
+	"holdfast/platform/run"
+	"holdfast/platform/sqldb"
+	"holdfast/platform/telemetry"
+	"holdfast/shop"
+)
+
+// Name is the service's name everywhere: folder, event source, consumer group, telemetry.
+const Name = "order"
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migrations returns every migration that the service's database needs.
+func Migrations() (fs.FS, error) {
+	own, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	return sqldb.Merge(outbox.Migrations(), idem.Migrations(), own)
+}
+
+// Parts are what the service stands on.
+type Parts struct {
+	DB        *sqldb.DB // migrated
+	Outbox    *outbox.Outbox
+	Bus       bus.Config
+	Inventory shop.Inventory
+	Timelines []shop.TimelineSource // what other services have to add to a timeline
+	Deps      shop.Deps
+	Tel       *telemetry.Telemetry
+}
+
+// Service implements shop.Orders.
+type Service struct {
+	cfg       Config
+	db        *sqldb.DB
+	outbox    *outbox.Outbox
+	inventory shop.Inventory
+	timelines []shop.TimelineSource
+	deps      shop.Deps
+	metrics   *metrics
+	hub       *hub
+	consumer  *outbox.Consumer
+}
+
+var _ shop.Orders = (*Service)(nil)
+
+// New makes the service; its Components run it.
+func New(cfg Config, p Parts) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, inventory: p.Inventory, timelines: p.Timelines, deps: p.Deps, hub: newHub(cfg.WaitersMax)}
+	var err error
+	if s.metrics, err = newMetrics(p.Tel.Meter, s); err != nil {
+		return nil, err
+	}
+	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types},
+		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
+	return s, err
+}
+
+// Components returns what has to run, in the order of starting.
+func (s *Service) Components() []run.Component {
+	return []run.Component{
+		{Name: Name + " outbox", Run: s.outbox.Run},
+		{Name: Name + " consumer", Run: s.consumer.Run},
+		{Name: Name + " watchdog", Run: s.watch},
+		{Name: Name + " purge", Run: idem.Purger(s.db, s.deps)},
+	}
+}
+
+// committed tells those who wait, and the metrics, of orders that changed.
+func (s *Service) committed(events []shop.Event, rows []*row) {
+	for _, r := range rows {
+		s.hub.changed(r.Order.ID)
+	}
+	s.metrics.committed(events, rows)
+}
+
+// Get implements shop.Orders.
+func (s *Service) Get(ctx context.Context, caller shop.Caller, id shop.OrderID) (shop.Order, error) {
+	var found *row
+	err := s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		rows, err := rowsOf(ctx, tx, []shop.OrderID{id}, noLock)
+		found = rows[id]
+		return err
+	})
+	if err != nil {
+		return shop.Order{}, err
+	}
+	if found == nil || found.caller != caller {
+		return shop.Order{}, notFound("order.Get")
+	}
+	return found.Order, nil
+}
+
+// Wait implements shop.Orders.
+func (s *Service) Wait(ctx context.Context, caller shop.Caller, id shop.OrderID, done func(shop.Order) bool) (shop.Order, error) {
+	woken, leave := s.hub.join(id)
+	defer leave()
+	// The order is read even when ctx has ended: it exists, and what is known of it is the answer.
+	read := context.WithoutCancel(ctx)
+	for {
+		o, err := s.Get(read, caller, id)
+		if err != nil || done(o) || ctx.Err() != nil {
+			return o, err
+		}
+		poll, stop := s.deps.Clock.Timer(s.cfg.WaitPoll)
+		select {
+		case <-woken:
+		case <-poll:
+		case <-ctx.Done():
+		}
+		stop()
+	}
+}
+
+// List implements shop.Orders.
+func (s *Service) List(ctx context.Context, caller shop.Caller, q shop.OrderQuery) (shop.OrderPage, error) {
+	const op = "order.List"
+	if q.Limit < 1 || q.Limit > 200 {
+		return shop.OrderPage{}, fieldError(op, "query/limit", "must be from 1 to 200")
+	}
+	if q.Status != "" && !slices.Contains(shop.Statuses, q.Status) {
+		return shop.OrderPage{}, fieldError(op, "query/status", "is not a status of an order")
+	}
+	before, err := base64.RawURLEncoding.DecodeString(q.Cursor)
+	if err != nil || q.Cursor != "" && !shop.OrderID(before).Valid() {
+		return shop.OrderPage{}, fieldError(op, "query/cursor", "is not one that a list gave; leave it out to begin")
+	}
+	p := shop.OrderPage{Items: []shop.Order{}}
+	err = s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		p.Items, p.NextCursor = p.Items[:0], ""
+		rows, err := page(ctx, tx, caller, q, shop.OrderID(before))
+		if err != nil {
+			return err
+		}
+		if len(rows) > q.Limit {
+			rows = rows[:q.Limit]
+			p.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(rows[q.Limit-1].Order.ID))
+		}
+		for _, r := range rows {
+			p.Items = append(p.Items, r.Order)
+		}
+		p.AsOf, err = tx.Now(ctx)
+		return err
+	})
+	return p, err
+}
+
+func fieldError(op, pointer, detail string) error {
+	e := shop.E(shop.Invalid, op, "the request is not valid; errors names each field at fault")
+	e.Fields = []shop.Field{{Pointer: pointer, Detail: detail}}
+	return e
+}
+
+// Timeline implements shop.Orders.
+func (s *Service) Timeline(ctx context.Context, caller shop.Caller, id shop.OrderID) ([]shop.TimelineItem, error) {
+	if _, err := s.Get(ctx, caller, id); err != nil {
+		return nil, err
+	}
+	var items []shop.TimelineItem
+	err := s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		items, err = entriesOf(ctx, tx, id)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range s.timelines {
+		more, err := t.OrderTimeline(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, more...)
+	}
+	slices.SortStableFunc(items, func(a, b shop.TimelineItem) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Kind, b.Kind)) })
+	return items, nil
+}

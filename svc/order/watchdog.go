@@ -1,0 +1,77 @@
+package order
+
+import (
+	"context"
+
+	"holdfast/platform/sqldb"
+	"holdfast/shop"
+)
+
+// watchBatch bounds the orders that the watchdog moves in one transaction.
+const watchBatch = 50
+
+// watch sees to it that no order waits for ever: one that has not moved is driven again, one that does
+// not move for long is shown to an operator, and one that was never dispatched is undone before its
+// hold on the money ends.
+func (s *Service) watch(ctx context.Context) error {
+	for s.deps.Clock.Sleep(ctx, s.cfg.WatchEvery) == nil {
+		for more := true; more && ctx.Err() == nil; {
+			n, err := s.watchOnce(ctx)
+			if err != nil && ctx.Err() == nil {
+				s.deps.Log.WarnContext(ctx, "looking for orders that do not move failed", "err", err)
+			}
+			more = err == nil && n == watchBatch
+		}
+	}
+	return nil
+}
+
+// watchOnce acts on a batch of overdue orders and returns how many there were.
+func (s *Service) watchOnce(ctx context.Context) (n int, err error) {
+	var ids []shop.OrderID
+	err = s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		ids, err = due(ctx, tx, now, watchBatch)
+		return err
+	})
+	if err != nil || len(ids) == 0 {
+		return 0, err
+	}
+	return len(ids), s.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		b, err := s.load(ctx, tx, ids...)
+		if err != nil {
+			return err
+		}
+		for _, r := range b.rows {
+			if err := b.overdue(r); err != nil {
+				return err
+			}
+		}
+		return b.save(ctx, tx)
+	})
+}
+
+// overdue acts on one order, unless it has moved since it was found.
+func (b *batch) overdue(r *row) error {
+	at := r.deadline(b.s.cfg)
+	if at.IsZero() || at.After(b.now) {
+		return nil
+	}
+	if r.Order.Status == shop.Confirmed && !r.DispatchBegun {
+		return b.undo(r, shop.ReasonAuthorisationExpiry, "")
+	}
+	r.Drives++
+	if !r.Stuck && b.now.Sub(r.ProgressAt) >= b.s.cfg.StuckAfter {
+		r.Stuck = true
+		b.s.deps.Log.Warn("an order does not move", "order_id", r.Order.ID, "status", r.Order.Status, "since", r.ProgressAt)
+		before := r.Order.Status
+		r.settle()
+		if err := b.emit(r, eventFor(before, r.Order.Status), ""); err != nil {
+			return err
+		}
+	}
+	return b.redrive(r, "")
+}

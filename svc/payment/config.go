@@ -1,0 +1,58 @@
+package payment
+
+import (
+	"fmt"
+	"net/url"
+	"time"
+
+	"holdfast/platform/calls"
+)
+
+// Capture policies.
+const (
+	CaptureAtDispatch = "dispatch"  // authorise in the saga, capture when the parcel leaves
+	CaptureImmediate  = "immediate" // charge in the saga; the compensation is a refund
+)
+
+// Config sets the provider and the service's limits.
+type Config struct {
+	ProviderURL string        `koanf:"provider_url"`
+	Capture     string        `koanf:"capture"`
+	CallTimeout time.Duration `koanf:"call_timeout"` // for one request to the provider
+	// AuthoriseFailures is how often the provider may answer an authorisation with a failure of its
+	// own before the order is given up. Answers that do not come at all are asked for, and no limit.
+	AuthoriseFailures int `koanf:"authorise_failures"`
+	// UndoFailures is the same for void, refund and capture; after it an operator must act.
+	UndoFailures int           `koanf:"undo_failures"`
+	RetryMin     time.Duration `koanf:"retry_min"`
+	RetryMax     time.Duration `koanf:"retry_max"`
+	Calls        calls.Config  `koanf:"calls"`
+}
+
+// Defaults returns the limits used where nothing is configured; ProviderURL has none.
+func Defaults() Config {
+	return Config{
+		Capture: CaptureAtDispatch, CallTimeout: 4 * time.Second, AuthoriseFailures: 7, UndoFailures: 15,
+		RetryMin: 100 * time.Millisecond, RetryMax: 3 * time.Second, Calls: calls.Defaults(),
+	}
+}
+
+// Validate tells what is wrong with c.
+func (c Config) Validate() error {
+	if u, err := url.Parse(c.ProviderURL); err != nil || u.Scheme == "" || u.Host == "" {
+		return fmt.Errorf("payment.provider_url %q is not an absolute URL", c.ProviderURL)
+	}
+	if c.Capture != CaptureAtDispatch && c.Capture != CaptureImmediate {
+		return fmt.Errorf("payment.capture is %q; it must be %q or %q", c.Capture, CaptureAtDispatch, CaptureImmediate)
+	}
+	if c.CallTimeout <= 0 || 2*c.CallTimeout > c.Calls.Timeout {
+		return fmt.Errorf("payment.call_timeout must be positive and at most half of payment.calls.timeout: an attempt may take two requests")
+	}
+	if c.AuthoriseFailures < 1 || c.UndoFailures < 1 {
+		return fmt.Errorf("payment.authorise_failures and payment.undo_failures must be at least 1")
+	}
+	if c.RetryMin <= 0 || c.RetryMax < c.RetryMin {
+		return fmt.Errorf("payment.retry_min must be positive and retry_max not smaller")
+	}
+	return c.Calls.Validate()
+}

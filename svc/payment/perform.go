@@ -1,0 +1,132 @@
+package payment
+
+import (
+	"context"
+	"encoding/json"
+
+	"holdfast/platform/calls"
+	"holdfast/platform/sqldb"
+	"holdfast/platform/telemetry"
+	"holdfast/shop"
+)
+
+// maxRecorded bounds the attempts that are kept of one operation; an outage must not fill the store.
+const maxRecorded = 25
+
+// perform makes one attempt at an operation. What may have happened before is asked for first.
+func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result {
+	var r request
+	if err := json.Unmarshal(c.Request, &r); err != nil {
+		s.deps.Log.ErrorContext(ctx, "a stored call cannot be read", "kind", c.Kind, "err", err)
+		return calls.Result{RetryIn: s.cfg.RetryMax, Failed: true}
+	}
+	var res calls.Result
+	note := func(op string, v verdict) {
+		if c.Attempts < maxRecorded {
+			outcome := string(v.outcome)
+			if v.outcome == calls.Succeeded && v.status != "succeeded" {
+				outcome = v.status
+			}
+			res.Attempts = append(res.Attempts, shop.Attempt{At: s.deps.Clock.Now().UTC(), Operation: op, Number: c.Attempts + 1,
+				Outcome: outcome, Code: v.code, Reference: v.doc.ID, TraceID: telemetry.TraceID(c.TraceParent)})
+		}
+	}
+	if c.Kind == opAuthorise && !c.Unknown && s.undone(ctx, c.OrderID) {
+		res.Settle = s.settleWith(c, func(b *batch, p *payment) error { return b.neverAsked(p, c) })
+		return res
+	}
+	lastTry := c.Failures+1 >= s.limit(c.Kind)
+	denied := false // the provider says that an attempt without an answer did nothing
+	if c.Unknown {
+		v := s.ask(ctx, c)
+		note("query:"+c.Kind, v)
+		if v.outcome != calls.Refused {
+			return s.conclude(c, r, v, res, true)
+		}
+		denied = true
+	}
+	v := s.do(ctx, c, r)
+	note(c.Kind, v)
+	res.Failed = v.outcome == calls.Failed || denied && v.outcome == calls.Lost
+	if res.Failed && lastTry || v.outcome == calls.Refused {
+		// Before giving up, the provider's own word: the failure may have been the answer's alone.
+		asked := s.ask(ctx, c)
+		note("query:"+c.Kind, asked)
+		if asked.outcome == calls.Refused {
+			return s.giveUp(c, v, res)
+		}
+		v = asked
+	}
+	return s.conclude(c, r, v, res, false)
+}
+
+func (s *Service) limit(kind string) int {
+	if kind == opAuthorise {
+		return s.cfg.AuthoriseFailures
+	}
+	return s.cfg.UndoFailures
+}
+
+// conclude turns a verdict into an outcome or another try. queried tells that v is the answer to a
+// question, whose own failure leaves the operation as unknown as it was.
+func (s *Service) conclude(c calls.Call, r request, v verdict, res calls.Result, queried bool) calls.Result {
+	if v.outcome == calls.Succeeded {
+		res.Settle = s.settleWith(c, func(b *batch, p *payment) error {
+			switch {
+			case v.status == "succeeded":
+				return b.succeeded(p, c, r, v.doc)
+			case c.Kind == opAuthorise:
+				return b.declined(p, c, shop.ReasonPaymentDeclined, v.code)
+			default:
+				return b.park(p, c)
+			}
+		})
+		res.Park = v.status != "succeeded" && c.Kind != opAuthorise
+		return res
+	}
+	res.RetryIn = calls.Backoff(s.deps.Rand, c.Attempts, s.cfg.RetryMin, s.cfg.RetryMax)
+	res.Unknown = queried || v.outcome == calls.Lost || v.outcome == calls.Busy
+	return res
+}
+
+// giveUp ends an operation that the provider says it never did.
+func (s *Service) giveUp(c calls.Call, v verdict, res calls.Result) calls.Result {
+	if c.Kind == opAuthorise {
+		res.Settle = s.settleWith(c, func(b *batch, p *payment) error {
+			return b.declined(p, c, shop.ReasonPaymentUnavailable, v.code)
+		})
+		return res
+	}
+	res.Park = true
+	res.Settle = s.settleWith(c, func(b *batch, p *payment) error { return b.park(p, c) })
+	return res
+}
+
+// undone tells whether the order was undone before its money was asked for.
+func (s *Service) undone(ctx context.Context, id shop.OrderID) bool {
+	undo := false
+	err := s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		found, err := paymentsOf(ctx, tx, []shop.OrderID{id}, noLock)
+		if p := found[id]; p != nil {
+			undo = p.undo
+		}
+		return err
+	})
+	return err == nil && undo
+}
+
+// settleWith applies an outcome to the order's row in the transaction that removes the call.
+func (s *Service) settleWith(c calls.Call, apply func(*batch, *payment) error) func(context.Context, *sqldb.Tx) error {
+	return func(ctx context.Context, tx *sqldb.Tx) error {
+		b, err := s.load(ctx, tx, []shop.OrderID{c.OrderID})
+		if err != nil {
+			return err
+		}
+		if p := b.payments[c.OrderID]; p != nil {
+			if err := apply(b, p); err != nil {
+				return err
+			}
+		}
+		return b.save(ctx, tx)
+	}
+}

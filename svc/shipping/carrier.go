@@ -1,0 +1,83 @@
+package shipping
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+
+	"holdfast/platform/calls"
+	"holdfast/shop"
+)
+
+// parcel is the carrier's document.
+type parcel struct {
+	ID        string       `json:"id"`
+	Status    string       `json:"status"`
+	Tracking  string       `json:"tracking"`
+	Reference shop.OrderID `json:"reference"`
+}
+
+// The operations at the carrier, which are also the kinds of calls.
+const (
+	opSchedule = "schedule"
+	opCancel   = "cancel"
+)
+
+// callKey is the idempotency key of an operation: the same for each attempt, worker and restart.
+func callKey(id shop.OrderID, op string) string { return string(id) + ":" + op }
+
+// request is what a call needs to be made.
+type request struct {
+	ShipTo    *shop.Address       `json:"ship_to,omitempty"`
+	Lines     []shop.ReservedLine `json:"lines,omitempty"`
+	Reference string              `json:"reference,omitempty"` // the carrier's parcel
+}
+
+// verdict is what the carrier said about an operation.
+type verdict struct {
+	outcome calls.Outcome
+	status  string // succeeded or refused, where outcome is Succeeded
+	doc     parcel
+	code    string
+}
+
+// ask asks what became of an operation. Refused means that the carrier does not know it.
+func (s *Service) ask(ctx context.Context, c calls.Call) verdict {
+	a := s.carrier.Get(ctx, "/v1/operations/"+url.PathEscape(c.Key))
+	if a.Outcome != calls.Succeeded {
+		return verdict{outcome: a.Outcome, code: a.Code()}
+	}
+	var op struct {
+		Status   string `json:"status"`
+		Shipment parcel `json:"shipment"`
+		Code     string `json:"code"`
+	}
+	if json.Unmarshal(a.Body, &op) != nil || op.Status == "" {
+		return verdict{outcome: calls.Lost, code: "unreadable"}
+	}
+	return verdict{outcome: calls.Succeeded, status: op.Status, doc: op.Shipment, code: op.Code}
+}
+
+// do makes the request of a call. A refusal to schedule is an answer, a refusal to cancel is not: the
+// order says that the parcel may not leave, so the carrier has to be asked again.
+func (s *Service) do(ctx context.Context, c calls.Call, r request) verdict {
+	var a calls.Answer
+	if c.Kind == opSchedule {
+		a = s.carrier.Post(ctx, "/v1/shipments", c.Key, map[string]any{"reference": c.OrderID, "ship_to": r.ShipTo, "lines": r.Lines})
+	} else {
+		a = s.carrier.Post(ctx, "/v1/shipments/"+url.PathEscape(r.Reference)+"/cancel", c.Key, struct{}{})
+	}
+	v := verdict{outcome: a.Outcome, status: "succeeded", code: a.Code()}
+	switch {
+	case a.Outcome == calls.Succeeded:
+		v.code = ""
+		if json.Unmarshal(a.Body, &v.doc) != nil || v.doc.ID == "" {
+			return verdict{outcome: calls.Lost, code: "unreadable"}
+		}
+	case c.Kind == opSchedule && v.code == "not_shippable":
+		v.outcome, v.status = calls.Succeeded, "refused"
+	case c.Kind == opCancel && a.Outcome == calls.Refused:
+		v.outcome = calls.Failed
+	}
+	return v
+}

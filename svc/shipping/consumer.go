@@ -1,0 +1,79 @@
+package shipping
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"holdfast/platform/calls"
+	"holdfast/platform/sqldb"
+	"holdfast/shop"
+)
+
+// topics and types are what the choreographed saga asks of shipping: schedule when money is held, and
+// be the first to undo, since the last step is undone first.
+var topics = []string{shop.TopicPayments, shop.TopicOrders}
+
+var types = []shop.EventType{
+	shop.EventPaymentAuthorised,
+	shop.EventOrderUndoRequested, shop.EventOrderRedriven,
+}
+
+// consume handles the fresh events of a poll.
+func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event) error {
+	ids := make([]shop.OrderID, len(events))
+	for i, e := range events {
+		ids[i] = e.OrderID
+	}
+	b, err := s.load(ctx, tx, ids)
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		if err := b.apply(ctx, tx, e); err != nil {
+			return err
+		}
+	}
+	return b.save(ctx, tx)
+}
+
+// apply does what one event asks for.
+func (b *batch) apply(ctx context.Context, tx *sqldb.Tx, e shop.Event) error {
+	sh := b.shipments[e.OrderID]
+	switch e.Type {
+	case shop.EventPaymentAuthorised:
+		if sh != nil {
+			return nil // asked for already, or closed before it came
+		}
+		var d shop.PaymentData
+		if err := json.Unmarshal(e.Data, &d); err != nil {
+			return fmt.Errorf("decode %s: %w", e.Type, err)
+		}
+		if d.Brief == nil {
+			return fmt.Errorf("%s has no brief", e.Type)
+		}
+		return b.schedule(e, d.Brief)
+	case shop.EventOrderUndoRequested:
+		return b.undo(sh, e.OrderID, e.TraceParent)
+	default: // OrderRedriven
+		return b.redrive(ctx, tx, sh, e)
+	}
+}
+
+// redrive does what may have been missed, and says the state again.
+func (b *batch) redrive(ctx context.Context, tx *sqldb.Tx, sh *shipment, e shop.Event) error {
+	var d shop.OrderData
+	if err := json.Unmarshal(e.Data, &d); err != nil {
+		return fmt.Errorf("decode %s: %w", e.Type, err)
+	}
+	if _, err := calls.Unpark(ctx, tx, e.OrderID); err != nil {
+		return err
+	}
+	if d.Undo && (sh == nil || !sh.undo) {
+		return b.undo(sh, e.OrderID, e.TraceParent)
+	}
+	if sh == nil {
+		return nil
+	}
+	return b.emit(sh, e.TraceParent, false)
+}

@@ -1,0 +1,189 @@
+// Package shipping is the shipping service: it has parcels taken away by an outside carrier, and is
+// the one that asks the order whether a parcel may still leave.
+package shipping
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"io/fs"
+
+	"holdfast/platform/bus"
+	"holdfast/platform/calls"
+	"holdfast/platform/outbox"
+	"holdfast/platform/run"
+	"holdfast/platform/sqldb"
+	"holdfast/platform/telemetry"
+	"holdfast/shop"
+)
+
+// Name is the service's name everywhere: folder, event source, consumer group, telemetry.
+const Name = "shipping"
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migrations returns every migration that the service's database needs.
+func Migrations() (fs.FS, error) {
+	own, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	return sqldb.Merge(outbox.Migrations(), calls.Migrations(), own)
+}
+
+// Parts are what the service stands on.
+type Parts struct {
+	DB     *sqldb.DB // migrated
+	Outbox *outbox.Outbox
+	Bus    bus.Config
+	Orders shop.Orders
+	Deps   shop.Deps
+	Tel    *telemetry.Telemetry
+}
+
+// Service implements shop.Shipments and the shipping's steps of the choreographed saga.
+type Service struct {
+	cfg      Config
+	db       *sqldb.DB
+	outbox   *outbox.Outbox
+	orders   shop.Orders
+	deps     shop.Deps
+	carrier  *calls.Client
+	runner   *calls.Runner
+	consumer *outbox.Consumer
+}
+
+var (
+	_ shop.Shipments      = (*Service)(nil)
+	_ shop.TimelineSource = (*Service)(nil)
+)
+
+// New makes the service; its Components run it.
+func New(cfg Config, p Parts) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps, carrier: calls.NewClient(cfg.CarrierURL, cfg.CallTimeout, p.Deps)}
+	var err error
+	if s.runner, err = calls.New(cfg.Calls, p.DB, p.Deps, s.perform); err != nil {
+		return nil, err
+	}
+	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types},
+		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
+	return s, err
+}
+
+// Components returns what has to run, in the order of starting.
+func (s *Service) Components() []run.Component {
+	return []run.Component{
+		{Name: Name + " outbox", Run: s.outbox.Run},
+		{Name: Name + " calls", Run: s.runner.Run},
+		{Name: Name + " consumer", Run: s.consumer.Run},
+	}
+}
+
+// Shipment implements shop.Shipments.
+func (s *Service) Shipment(ctx context.Context, caller shop.Caller, id shop.OrderID) (found shop.Shipment, err error) {
+	err = s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		rows, err := shipmentsOf(ctx, tx, []shop.OrderID{id}, noLock)
+		if err != nil {
+			return err
+		}
+		sh := rows[id]
+		if sh == nil || sh.caller != caller {
+			return shop.E(shop.NotFound, "shipping.Shipment", "there is no shipment for such an order of yours yet")
+		}
+		found = sh.Shipment
+		found.Attempts, err = calls.Attempts(ctx, tx, id)
+		return err
+	})
+	return found, err
+}
+
+// OrderTimeline implements shop.TimelineSource.
+func (s *Service) OrderTimeline(ctx context.Context, id shop.OrderID) (items []shop.TimelineItem, err error) {
+	err = s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		attempts, err := calls.Attempts(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		items = calls.Timeline(Name, attempts)
+		hooks, err := webhooksOf(ctx, tx, id)
+		items = append(items, hooks...)
+		return err
+	})
+	return items, err
+}
+
+// CarrierWebhook implements shop.Shipments. A dispatch is first allowed by the order, whose row decides
+// between it and a cancel, and then booked. A crash in between is mended by the carrier's next try.
+func (s *Service) CarrierWebhook(ctx context.Context, w shop.Webhook) error {
+	const op = "shipping.CarrierWebhook"
+	if w.Type != "shipment.dispatched" {
+		return nil // nothing that changes a shipment
+	}
+	var doc parcel
+	if err := json.Unmarshal(w.Data, &doc); err != nil || !doc.Reference.Valid() {
+		return shop.Wrap(shop.Invalid, op, "data is not a parcel of the carrier", err)
+	}
+	id := doc.Reference
+	state, err := s.learn(ctx, id, doc)
+	if err != nil || state == shop.ShipmentDispatched {
+		return err
+	}
+	if state != shop.ShipmentScheduled {
+		return shop.E(shop.Conflict, op, "the shipment was cancelled or refused; the parcel must not leave")
+	}
+	if err := s.orders.AllowDispatch(ctx, id); err != nil {
+		return err
+	}
+	return s.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if err := insertWebhook(ctx, tx, w, id); err != nil {
+			return err
+		}
+		b, err := s.load(ctx, tx, []shop.OrderID{id})
+		if err != nil {
+			return err
+		}
+		if sh := b.shipments[id]; sh != nil {
+			if err := b.dispatched(sh, telemetry.TraceParent(ctx)); err != nil {
+				return err
+			}
+		}
+		return b.save(ctx, tx)
+	})
+}
+
+// learn returns the state of a shipment. A dispatch that comes before the answer to its scheduling
+// says that it is scheduled.
+func (s *Service) learn(ctx context.Context, id shop.OrderID, doc parcel) (state shop.ShipmentStatus, err error) {
+	look := func(ctx context.Context, tx *sqldb.Tx) error {
+		rows, err := shipmentsOf(ctx, tx, []shop.OrderID{id}, noLock)
+		if sh := rows[id]; sh != nil {
+			state = sh.Status
+		}
+		return err
+	}
+	if err := s.db.View(ctx, look); err != nil {
+		return "", err
+	}
+	if state != scheduling && state != shop.ShipmentRejected {
+		return state, nil
+	}
+	err = s.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		b, err := s.load(ctx, tx, []shop.OrderID{id})
+		if err != nil {
+			return err
+		}
+		if err := b.scheduled(b.shipments[id], telemetry.TraceParent(ctx), doc); err != nil {
+			return err
+		}
+		state = b.shipments[id].Status
+		if err := calls.Done(ctx, tx, callKey(id, opSchedule)); err != nil {
+			return err
+		}
+		return b.save(ctx, tx)
+	})
+	return state, err
+}

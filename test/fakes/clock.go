@@ -1,0 +1,111 @@
+package fakes
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Clock stands still until it is advanced.
+type Clock struct {
+	mu      sync.Mutex
+	now     time.Time
+	timers  map[*timer]struct{}
+	changed chan struct{} // closed and replaced when a timer comes or goes
+}
+
+type timer struct {
+	at time.Time
+	c  chan time.Time
+}
+
+// NewClock returns a clock that shows start.
+func NewClock(start time.Time) *Clock {
+	return &Clock{now: start, timers: make(map[*timer]struct{}), changed: make(chan struct{})}
+}
+
+// Now returns the time that the clock shows.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Advance moves the clock on and lets the timers go off that are due then, the earliest first.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	end := c.now.Add(d)
+	for {
+		var due *timer
+		for t := range c.timers {
+			if !t.at.After(end) && (due == nil || t.at.Before(due.at)) {
+				due = t
+			}
+		}
+		if due == nil {
+			break
+		}
+		if due.at.After(c.now) {
+			c.now = due.at
+		}
+		due.c <- due.at // there is room for one
+		delete(c.timers, due)
+	}
+	c.now = end
+	c.tell()
+}
+
+// Waiters returns when n timers, Sleep's included, are waiting, or when ctx ends, then with its error.
+func (c *Clock) Waiters(ctx context.Context, n int) error {
+	for {
+		c.mu.Lock()
+		have, changed := len(c.timers), c.changed
+		c.mu.Unlock()
+		if have >= n {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Sleep waits until the clock has been advanced by d, or for the end of ctx.
+func (c *Clock) Sleep(ctx context.Context, d time.Duration) error {
+	ch, stop := c.Timer(d)
+	defer stop()
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Timer sends once the clock has been advanced by d.
+func (c *Clock) Timer(d time.Duration) (<-chan time.Time, func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := &timer{at: c.now.Add(d), c: make(chan time.Time, 1)}
+	if d <= 0 {
+		t.c <- c.now
+		return t.c, func() {}
+	}
+	c.timers[t] = struct{}{}
+	c.tell()
+	return t.c, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.timers, t)
+		c.tell()
+	}
+}
+
+// tell wakes Waiters.
+func (c *Clock) tell() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
