@@ -44,6 +44,8 @@ type Server struct {
 	stop  context.CancelFunc
 	ready chan struct{} // closed once addr is set
 	addr  string
+
+	listener net.Listener
 }
 
 // NewServer makes a Server; Run starts it.
@@ -66,20 +68,40 @@ func NewServer(cfg ServerConfig, h http.Handler, deps shop.Deps) (*Server, error
 	return s, nil
 }
 
-// Run listens and serves until ctx ends, then lets requests finish for as long as Drain says. Streams
-// and held answers end at once. A second Run is an error.
-func (s *Server) Run(ctx context.Context) error {
-	defer s.stop()
+// Listen takes the address, for those who must know it before Run. Connections wait until then.
+func (s *Server) Listen(ctx context.Context) error {
 	l, err := s.deps.Net.Listen(ctx, "tcp", s.cfg.Addr)
 	if err != nil {
 		return s.listenError(err)
 	}
-	s.addr = l.Addr().String()
+	s.listener, s.addr = l, l.Addr().String()
 	close(s.ready)
 	s.deps.Log.InfoContext(ctx, "listening", "server", s.cfg.Name, "addr", s.addr)
+	return nil
+}
 
+// Handle sets the handler, for servers that were made without one. It must not be called after Run.
+func (s *Server) Handle(h http.Handler) { s.srv.Handler = h }
+
+// Close gives the address back where Run was never called.
+func (s *Server) Close() error {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Close()
+}
+
+// Run listens, unless Listen did, and serves until ctx ends, then lets requests finish for as long as
+// Drain says. Streams and held answers end at once. A second Run is an error.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.stop()
+	if s.listener == nil {
+		if err := s.Listen(ctx); err != nil {
+			return err
+		}
+	}
 	served := make(chan error, 1)
-	go func() { served <- s.srv.Serve(l) }()
+	go func() { served <- s.srv.Serve(s.listener) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve %s: %w", s.cfg.Name, err)

@@ -235,3 +235,6 @@ func (b *batch) save(ctx context.Context, tx *sqldb.Tx) error {
 	}
 	return b.s.outbox.Append(ctx, tx, b.events...)
 }
+
+// Topics are those that the service reads. The embedded bus keeps a record until its readers have it.
+func Topics() []string { return topics }

@@ -79,3 +79,6 @@ func reasonOf(r *row, topic string) string {
 		return ""
 	}
 }
+
+// Topics are those that the service reads. The embedded bus keeps a record until its readers have it.
+func Topics() []string { return topics }

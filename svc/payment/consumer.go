@@ -85,3 +85,6 @@ func briefOf[T any](e shop.Event, get func(T) *shop.Brief) (*shop.Brief, error) 
 	}
 	return brief, nil
 }
+
+// Topics are those that the service reads. The embedded bus keeps a record until its readers have it.
+func Topics() []string { return topics }

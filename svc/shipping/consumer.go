@@ -77,3 +77,6 @@ func (b *batch) redrive(ctx context.Context, tx *sqldb.Tx, sh *shipment, e shop.
 	}
 	return b.emit(sh, e.TraceParent, false)
 }
+
+// Topics are those that the service reads. The embedded bus keeps a record until its readers have it.
+func Topics() []string { return topics }

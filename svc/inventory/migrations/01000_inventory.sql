@@ -1,6 +1,6 @@
 -- +goose Up
 CREATE TABLE items (
-    sku        TEXT   PRIMARY KEY,
+    sku        {{.Text}} PRIMARY KEY,
     name       TEXT   NOT NULL,
     unit_price BIGINT NOT NULL CHECK (unit_price >= 0),
     currency   TEXT   NOT NULL,

@@ -1,7 +1,7 @@
 -- +goose Up
 -- doc holds the order and what its saga needs; the other columns are what rows are looked up by.
 CREATE TABLE orders (
-    order_id    TEXT    PRIMARY KEY, -- sorts by time
+    order_id    {{.Text}} PRIMARY KEY, -- sorts by time
     caller      TEXT    NOT NULL,
     customer_id TEXT    NOT NULL,
     external_id TEXT    NOT NULL,

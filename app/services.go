@@ -1,0 +1,117 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"path/filepath"
+
+	"holdfast/platform/httpx"
+	"holdfast/platform/run"
+	"holdfast/shop"
+	"holdfast/sim/carrier"
+	"holdfast/sim/psp"
+	"holdfast/svc/gateway"
+	"holdfast/svc/inventory"
+	"holdfast/svc/order"
+	"holdfast/svc/payment"
+	"holdfast/svc/shipping"
+)
+
+// services makes the services, with direct calls between them, and the public handler.
+func (a *App) services() (http.Handler, error) {
+	orders := &ordersRef{}
+	var err error
+	st := a.store(inventory.Name)
+	a.inventory, err = inventory.New(a.cfg.Inventory, inventory.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Orders: orders, Deps: a.deps, Tel: a.tel})
+	if err != nil {
+		return nil, err
+	}
+	st = a.store(payment.Name)
+	pay, err := payment.New(a.cfg.Payment, payment.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Deps: a.deps, Tel: a.tel})
+	if err != nil {
+		return nil, err
+	}
+	st = a.store(shipping.Name)
+	ship, err := shipping.New(a.cfg.Shipping, shipping.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Orders: orders, Deps: a.deps, Tel: a.tel})
+	if err != nil {
+		return nil, err
+	}
+	st = a.store(order.Name)
+	a.orders, err = order.New(a.cfg.Order, order.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Inventory: a.inventory,
+		Timelines: []shop.TimelineSource{pay, ship}, Deps: a.deps, Tel: a.tel})
+	if err != nil {
+		return nil, err
+	}
+	orders.Orders = a.orders
+	for _, parts := range [][]run.Component{a.orders.Components(), a.inventory.Components(), pay.Components(), ship.Components()} {
+		a.components = append(a.components, parts...)
+	}
+	keys, err := httpx.NewKeys(map[string]shop.Caller{a.key: DevCaller})
+	if err != nil {
+		return nil, err
+	}
+	edge, err := gateway.New(a.cfg.Gateway, gateway.Parts{Deps: a.deps, Tel: a.tel, Keys: keys,
+		WebhookSecrets: map[string][]string{payment.WebhookParty: {a.secrets.PSP}, shipping.WebhookParty: {a.secrets.Carrier}},
+		Mount: []func(*httpx.API){
+			func(api *httpx.API) { order.RegisterHTTP(api, a.orders) },
+			func(api *httpx.API) { inventory.RegisterHTTP(api, a.inventory) },
+			func(api *httpx.API) { payment.RegisterHTTP(api, pay) },
+			func(api *httpx.API) { shipping.RegisterHTTP(api, ship) },
+		}})
+	if err != nil {
+		return nil, err
+	}
+	return edge.Handler(), nil
+}
+
+// simulators starts the outside parties that are not configured as real ones.
+func (a *App) simulators(ctx context.Context) error {
+	a.addresses.PSP, a.addresses.Carrier = a.cfg.Payment.ProviderURL, a.cfg.Shipping.CarrierURL
+	if a.addresses.PSP == "" {
+		cfg := a.cfg.PSP
+		cfg.Dir, cfg.WebhookURL, cfg.WebhookSecret = filepath.Join(a.cfg.Data, "psp"), a.addresses.API+"/webhooks/psp", a.secrets.PSP
+		sim, err := psp.New(cfg, a.deps)
+		if err != nil {
+			return err
+		}
+		if a.addresses.PSP, err = a.simulator(ctx, "psp", a.cfg.PSPAddr, sim); err != nil {
+			return err
+		}
+		a.cfg.Payment.ProviderURL = a.addresses.PSP
+	}
+	if a.addresses.Carrier == "" {
+		cfg := a.cfg.Carrier
+		cfg.Dir, cfg.WebhookURL, cfg.WebhookSecret = filepath.Join(a.cfg.Data, "carrier"), a.addresses.API+"/webhooks/carrier", a.secrets.Carrier
+		sim, err := carrier.New(cfg, a.deps)
+		if err != nil {
+			return err
+		}
+		if a.addresses.Carrier, err = a.simulator(ctx, "carrier", a.cfg.CarrierAddr, sim); err != nil {
+			return err
+		}
+		a.cfg.Shipping.CarrierURL = a.addresses.Carrier
+	}
+	return nil
+}
+
+func (a *App) simulator(ctx context.Context, name, addr string, sim simulator) (url string, err error) {
+	a.closers = append(a.closers, sim.Close)
+	s, err := a.listen(ctx, httpx.ServerConfig{Name: name + " simulator", Addr: addr, Flag: "--" + name + "-addr"})
+	if err != nil {
+		return "", err
+	}
+	s.Handle(sim.Handler())
+	a.component(name+" simulator", s.Run, nil)
+	a.component(name+" simulator's messages", sim.Run, nil)
+	return "http://" + s.Addr(), nil
+}
+
+// ignoreClosed drops the error of closing what has been closed.
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,155 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"holdfast/client"
+	"holdfast/shop"
+)
+
+// BenchReport is what a bench has measured. Durations are in nanoseconds in JSON.
+type BenchReport struct {
+	Machine    string         `json:"machine"`
+	Rate       float64        `json:"rate"`
+	Seconds    float64        `json:"seconds"`
+	Sent       int            `json:"sent"`
+	Accepted   int            `json:"accepted"`
+	Refused    int            `json:"refused"`
+	Unknown    int            `json:"unknown"`
+	AcceptedPS float64        `json:"accepted_per_second"`
+	Outcomes   map[string]int `json:"outcomes"`
+	// ConfirmedPS is the orders that were confirmed, over the time from the first order until the last of
+	// them had its outcome.
+	ConfirmedPS  float64     `json:"confirmed_per_second"`
+	Drain        float64     `json:"drain_seconds"` // from the end of the load until every order had its outcome
+	Accept       Quantiles   `json:"acceptance"`
+	Confirm      Quantiles   `json:"confirmation"`
+	Observed     int         `json:"confirmation_observed"`
+	Late         int         `json:"confirmation_late"`
+	CPUPerOrder  float64     `json:"cpu_ms_per_order"` // of the server process; 0 where it was not started here
+	PeakMemoryMB float64     `json:"peak_memory_mb"`
+	ReadySeconds float64     `json:"ready_seconds"`
+	Violations   []Violation `json:"violations"`
+}
+
+// Quantiles are latencies of a run.
+type Quantiles struct {
+	P50  time.Duration `json:"p50_ns"`
+	P99  time.Duration `json:"p99_ns"`
+	P999 time.Duration `json:"p99_9_ns"`
+	Max  time.Duration `json:"max_ns"`
+}
+
+func quantiles(d []time.Duration) Quantiles {
+	slices.Sort(d)
+	return Quantiles{Quantile(d, .5), Quantile(d, .99), Quantile(d, .999), Quantile(d, 1)}
+}
+
+// Target is a Holdfast to measure. Process is nil for one that was not started here; then its CPU and
+// memory are not known.
+type Target struct {
+	URL, Key  string
+	Addresses Addresses
+	Process   *Process
+}
+
+// benchSKU is what a bench orders. Stock is made ample first.
+const benchSKU = shop.SKU("BENCH-1")
+
+// Bench puts load on a target and checks what became of it.
+func Bench(ctx context.Context, t Target, plan Plan, restLimit time.Duration) (*BenchReport, error) {
+	c, err := client.New(t.URL, t.Key, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := stockUp(ctx, c, plan); err != nil {
+		return nil, fmt.Errorf("prepare the stock: %w", err)
+	}
+	plan.URL, plan.Key, plan.SKU, plan.Quantity = t.URL, t.Key, benchSKU, 1
+	var before, after Usage
+	if t.Process != nil {
+		if before, err = t.Process.Usage(); err != nil {
+			return nil, err
+		}
+	}
+	h, err := Run(ctx, plan)
+	if err != nil {
+		return nil, err
+	}
+	rest, cancel := context.WithTimeout(ctx, restLimit)
+	defer cancel()
+	if _, err := Rest(rest, c, false); err != nil {
+		return nil, err
+	}
+	settled := time.Now()
+	if t.Process != nil {
+		if after, err = t.Process.Usage(); err != nil {
+			return nil, err
+		}
+	}
+	r := h.report()
+	w, err := Look(ctx, c, t.Addresses, plan.Run)
+	if err != nil {
+		return nil, err
+	}
+	r.judge(w, h, settled)
+	if t.Process != nil {
+		r.CPUPerOrder = float64((after.CPU - before.CPU).Microseconds()) / 1000 / float64(max(r.Accepted, 1))
+		r.PeakMemoryMB = float64(after.Peak) / 1e6
+		r.ReadySeconds = t.Process.Took.Seconds()
+	}
+	return r, nil
+}
+
+// stockUp makes sure that there is enough of what is ordered.
+func stockUp(ctx context.Context, c *client.Client, plan Plan) error {
+	if _, err := c.PutItem(ctx, benchSKU, 0, shop.PutItem{Name: "Bench", UnitPrice: 450, Currency: "EUR"}); err != nil {
+		return err
+	}
+	n := int64(plan.Rate*plan.Duration.Seconds()) + 1
+	_, err := c.Receive(ctx, client.NewKey(), benchSKU, shop.Receipt{Quantity: n, Reference: plan.Run})
+	return err
+}
+
+// report is what the load itself has measured.
+func (h *History) report() *BenchReport {
+	r := &BenchReport{Machine: fmt.Sprintf("%d CPUs, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
+		Rate: h.Plan.Rate, Seconds: h.Plan.Duration.Seconds(), Sent: len(h.Orders), Outcomes: map[string]int{}, Violations: []Violation{},
+		Observed: len(h.Confirm), Late: h.Late}
+	for _, s := range h.Orders {
+		switch {
+		case s.ID != "":
+			r.Accepted++
+		case s.Status == 0 || s.Status >= 500:
+			r.Unknown++
+		default:
+			r.Refused++
+		}
+	}
+	r.AcceptedPS = float64(r.Accepted) / h.Ended.Sub(h.Began).Seconds()
+	r.Accept, r.Confirm = quantiles(h.Accept), quantiles(h.Confirm)
+	return r
+}
+
+// judge adds what became of the orders. Orders that may still be dispatched are not a fault here.
+func (r *BenchReport) judge(w *World, h *History, settled time.Time) {
+	confirmed := 0
+	for _, o := range w.Orders {
+		r.Outcomes[string(o.Status)]++
+		if o.Status == shop.Confirmed || o.Status == shop.Fulfilled {
+			confirmed++
+		}
+	}
+	r.ConfirmedPS = float64(confirmed) / settled.Sub(h.Began).Seconds()
+	r.Drain = settled.Sub(h.Ended).Seconds()
+	for _, v := range w.Verify(h.Orders) {
+		if v.Invariant == "I6" || v.Invariant == "I8" {
+			continue // dispatches go on while the world is looked at: these hold at rest only
+		}
+		r.Violations = append(r.Violations, v)
+	}
+}

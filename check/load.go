@@ -1,0 +1,277 @@
+// Package check looks at a running Holdfast from outside, as its customers do: it puts load on the public
+// API, keeps a history of what it was told, and compares that with what the API and the ledgers of the
+// outside parties say in the end. It knows nothing of the inside.
+package check
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"holdfast/shop"
+)
+
+// Plan is a load: orders of one line each, at a steady rate.
+type Plan struct {
+	URL, Key   string
+	Run        string // names the run; the customer id of its orders
+	Rate       float64
+	Duration   time.Duration
+	SKU        shop.SKU
+	Quantity   int64
+	Payment    func(i int) string // of order i; nil: tok_ok
+	PostalCode func(i int) string // nil: 10115
+	Saga       shop.SagaStyle
+	Observed   float64 // per second: orders whose confirmation is waited for, at most
+	Progress   func(Progress)
+}
+
+// Progress is a look at a running load.
+type Progress struct {
+	Elapsed            time.Duration
+	Sent, Accepted     int
+	Refused, Unknown   int
+	Observed, InFlight int
+}
+
+// Sent is one order as its sender saw it.
+type Sent struct {
+	Number int
+	Key    string
+	ID     shop.OrderID // "" where no 201 came
+	Total  shop.Amount
+	Status int // of HTTP; 0: no answer, so it may have been stored
+	Code   string
+}
+
+// History is what a load has seen.
+type History struct {
+	Plan    Plan
+	Began   time.Time
+	Ended   time.Time // the last answer
+	Orders  []Sent    // by number
+	Accept  []time.Duration
+	Confirm []time.Duration // of the observed
+	Late    int             // observed orders that had no outcome within the wait
+}
+
+const (
+	maxInFlight = 8192 // requests at once; more wait, and their latency counts from when they were due
+	tick        = time.Millisecond
+	settleWait  = 30 * time.Second
+)
+
+// load is a running Plan.
+type load struct {
+	plan   Plan
+	http   *http.Client
+	began  time.Time
+	slots  chan struct{}
+	wg     sync.WaitGroup
+	stride int
+
+	mu      sync.Mutex
+	history History
+	now     Progress
+}
+
+// Run sends a plan's orders. The load is open: each order has its time, and is sent then whatever has
+// become of those before it, and its latency counts from that time. So a server that stalls is seen
+// stalling (no coordinated omission).
+func Run(ctx context.Context, plan Plan) (*History, error) {
+	if plan.Rate <= 0 || plan.Duration <= 0 {
+		return nil, errors.New("rate and duration must be positive")
+	}
+	n := int(plan.Rate * plan.Duration.Seconds())
+	l := &load{plan: plan, slots: make(chan struct{}, maxInFlight), stride: 1,
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1024, MaxIdleConns: 1024, DisableCompression: true}}}
+	defer l.http.CloseIdleConnections()
+	if plan.Observed > 0 {
+		l.stride = max(1, int(plan.Rate/plan.Observed))
+	}
+	l.history = History{Plan: plan, Orders: make([]Sent, n)}
+	l.began = time.Now()
+	l.history.Began = l.began
+	stop := l.report(ctx)
+	l.send(ctx, n)
+	l.wg.Wait()
+	stop()
+	l.history.Orders = slices.DeleteFunc(l.history.Orders, func(s Sent) bool { return s.Key == "" })
+	return &l.history, ctx.Err()
+}
+
+// send starts each order when it is due.
+func (l *load) send(ctx context.Context, n int) {
+	timer := time.NewTicker(tick)
+	defer timer.Stop()
+	for i := 0; i < n && ctx.Err() == nil; {
+		due := l.began.Add(time.Duration(float64(i) / l.plan.Rate * float64(time.Second)))
+		if time.Until(due) > 0 {
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		select {
+		case l.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		number := i
+		l.wg.Go(func() { l.order(ctx, number, due) })
+		i++
+	}
+}
+
+// order places one order and, where it is one of the observed, waits for its outcome.
+func (l *load) order(ctx context.Context, i int, due time.Time) {
+	s := l.place(ctx, i)
+	took := time.Since(due)
+	<-l.slots
+	observe := s.ID != "" && l.plan.Observed > 0 && i%l.stride == 0
+	l.mu.Lock()
+	l.history.Orders[i] = s
+	l.history.Ended = time.Now()
+	l.now.Sent++
+	switch {
+	case s.ID != "":
+		l.history.Accept = append(l.history.Accept, took)
+		l.now.Accepted++
+	case s.Status == 0 || s.Status >= 500:
+		l.now.Unknown++
+	default:
+		l.now.Refused++
+	}
+	l.mu.Unlock()
+	if !observe {
+		return
+	}
+	settled := l.settled(ctx, s.ID)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.now.Observed++
+	if !settled {
+		l.history.Late++
+		return
+	}
+	l.history.Confirm = append(l.history.Confirm, time.Since(due))
+}
+
+// body is order i of a plan.
+func (p Plan) body(i int) []byte {
+	payment, postal := "tok_ok", "10115"
+	if p.Payment != nil {
+		payment = p.Payment(i)
+	}
+	if p.PostalCode != nil {
+		postal = p.PostalCode(i)
+	}
+	saga := p.Saga
+	if saga == "" {
+		saga = shop.Choreographed
+	}
+	return fmt.Appendf(nil, `{"customer_id":%q,"currency":"EUR","lines":[{"sku":%q,"quantity":%d}],"shipping_address":{"name":"A. Reader","line1":"1 Long Street","city":"Berlin","postal_code":%q,"country":"DE"},"payment_method":%q,"saga":%q,"external_id":"%s-%d"}`,
+		p.Run, p.SKU, p.Quantity, postal, payment, saga, p.Run, i)
+}
+
+// place sends order i once. A request without an answer is left in doubt.
+func (l *load) place(ctx context.Context, i int) Sent {
+	s := Sent{Number: i, Key: l.plan.Run + "-" + strconv.Itoa(i)}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.plan.URL+"/v1/orders", bytes.NewReader(l.plan.body(i)))
+	if err != nil {
+		return s
+	}
+	req.Header.Set("Authorization", "Bearer "+l.plan.Key)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Idempotency-Key", s.Key)
+	var answer struct {
+		ID    shop.OrderID `json:"id"`
+		Total shop.Amount  `json:"total"`
+		Code  string       `json:"code"`
+	}
+	s.Status = l.do(req, &answer)
+	s.Code = answer.Code
+	if s.Status == http.StatusCreated {
+		s.ID, s.Total = answer.ID, answer.Total
+	}
+	return s
+}
+
+// settled waits for the order's outcome, and tells whether it came in time.
+func (l *load) settled(ctx context.Context, id shop.OrderID) bool {
+	ctx, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	for ctx.Err() == nil {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.plan.URL+"/v1/orders/"+string(id), nil)
+		if err != nil {
+			return false
+		}
+		req.Header.Set("Authorization", "Bearer "+l.plan.Key)
+		req.Header.Set("Prefer", "wait=30")
+		var o struct {
+			Status shop.OrderStatus `json:"status"`
+		}
+		if l.do(req, &o) == http.StatusOK && o.Status.Settled() {
+			return true
+		}
+	}
+	return false
+}
+
+// do sends a request and decodes its answer. It returns the status, or 0 where no whole answer came.
+func (l *load) do(req *http.Request, answer any) int {
+	resp, err := l.http.Do(req)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || json.Unmarshal(b, answer) != nil {
+		return 0
+	}
+	return resp.StatusCode
+}
+
+// report calls Progress every five seconds until stop.
+func (l *load) report(ctx context.Context) (stop func()) {
+	if l.plan.Progress == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		t := time.NewTicker(5 * time.Second)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+			l.mu.Lock()
+			p := l.now
+			l.mu.Unlock()
+			p.Elapsed, p.InFlight = time.Since(l.began).Round(time.Second), len(l.slots)
+			l.plan.Progress(p)
+		}
+	})
+	return func() { cancel(); wg.Wait() }
+}
+
+// Quantile returns the q-quantile of durations: the smallest that is not below a share q of them.
+func Quantile(sorted []time.Duration, q float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	i := int(q*float64(len(sorted))+0.9999999) - 1
+	return sorted[min(max(i, 0), len(sorted)-1)]
+}

@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/check"
+	"holdfast/shop"
+)
+
+// restLimit is how long a bench waits for the outcomes of its orders once the load has ended.
+const restLimit = 2 * time.Minute
+
+func (s *session) bench() *cobra.Command {
+	plan := check.Plan{}
+	var keep, external bool
+	var verbose bool
+	c := &cobra.Command{
+		Use:   "bench",
+		Short: "Put an open load on Holdfast and check every outcome",
+		Long: `Sends orders at a steady rate, whatever becomes of those before, and measures each latency from
+the time that the order was due. Afterwards every order's outcome is compared with the provider's
+and the carrier's ledgers. Without --url it starts a Holdfast of its own in a temporary directory
+and also reports that process's CPU and memory.`,
+		Example: `  holdfast bench --rate 200 --duration 60s`,
+	}
+	f := c.Flags()
+	f.Float64Var(&plan.Rate, "rate", 200, "orders per second")
+	f.DurationVar(&plan.Duration, "duration", 30*time.Second, "how long to send")
+	f.StringVar((*string)(&plan.Saga), "saga", string(shop.Choreographed), "the orders' saga style")
+	f.Float64Var(&plan.Observed, "observe", 100, "orders per second whose confirmation is timed, each with a request that waits for it")
+	f.BoolVar(&keep, "keep", false, "keep the temporary data directory")
+	f.BoolVar(&verbose, "verbose", false, "show the log of the Holdfast that was started")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		external = s.url != ""
+		plan.Run = fmt.Sprintf("bench-%d", time.Now().UnixMilli())
+		plan.Progress = func(p check.Progress) {
+			s.say("%4.0fs  sent %d  accepted %d  refused %d  unknown %d  in flight %d", p.Elapsed.Seconds(), p.Sent, p.Accepted, p.Refused, p.Unknown, p.InFlight)
+		}
+		target, stop, err := s.benchTarget(c, external, keep, verbose)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		s.say("%g orders/s for %s on %s", plan.Rate, plan.Duration, target.URL)
+		r, err := check.Bench(c.Context(), target, plan, restLimit)
+		if err != nil {
+			return err
+		}
+		if err := s.print(r, func(w io.Writer) { writeBench(w, r) }); err != nil {
+			return err
+		}
+		return judge(r)
+	}
+	return c
+}
+
+// benchTarget is the Holdfast to measure: the one that was named, or one of its own.
+func (s *session) benchTarget(c *cobra.Command, external, keep, verbose bool) (t check.Target, stop func(), err error) {
+	if external {
+		a, err := s.addresses()
+		if err != nil {
+			return t, nil, fmt.Errorf("the ledgers' addresses are in the data directory: %w", err)
+		}
+		key, err := os.ReadFile(filepath.Join(s.data, "dev-api-key"))
+		if err != nil {
+			return t, nil, err
+		}
+		return check.Target{URL: s.url, Key: string(key[:max(0, len(key)-1)]), Addresses: check.Addresses(a)}, func() {}, nil
+	}
+	dir, err := os.MkdirTemp("", "holdfast-bench-")
+	if err != nil {
+		return t, nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return t, nil, err
+	}
+	log := io.Discard
+	if verbose {
+		log = s.Err
+	}
+	p, err := check.Start(c.Context(), self, dir, log)
+	if err != nil {
+		return t, nil, &exit{code: ExitUnfit, err: err}
+	}
+	return check.Target{URL: p.Addresses.API, Key: p.Key, Addresses: p.Addresses, Process: p}, func() {
+		if err := p.Stop(30 * time.Second); err != nil {
+			s.say("the Holdfast that was measured did not stop well: %v", err)
+		}
+		if keep {
+			s.say("its data is in %s", dir)
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			s.say("%s could not be removed: %v", dir, err)
+		}
+	}, nil
+}
+
+// judge turns what was found into an exit code.
+func judge(r *check.BenchReport) error {
+	if n := len(r.Violations); n > 0 {
+		return &exit{code: ExitViolated, err: fmt.Errorf("%d invariants do not hold; the first: %s", n, r.Violations[0])}
+	}
+	if unfinished := r.Outcomes[string(shop.Pending)]; unfinished > 0 {
+		return &exit{code: ExitInconclusive, err: fmt.Errorf("%d orders had no outcome %s after the load", unfinished, restLimit)}
+	}
+	return nil
+}
+
+func writeBench(w io.Writer, r *check.BenchReport) {
+	ms := func(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
+	fmt.Fprintf(w, "machine       %s\n", r.Machine)
+	fmt.Fprintf(w, "load          %g orders/s for %g s: %d sent, %d accepted, %d refused, %d unknown\n", r.Rate, r.Seconds, r.Sent, r.Accepted, r.Refused, r.Unknown)
+	fmt.Fprintf(w, "accepted      %.0f/s   p50 %s  p99 %s  p99.9 %s  max %s\n", r.AcceptedPS, ms(r.Accept.P50), ms(r.Accept.P99), ms(r.Accept.P999), ms(r.Accept.Max))
+	fmt.Fprintf(w, "confirmed     %.0f/s   p50 %s  p99 %s  p99.9 %s  max %s   (%d observed, %d late)\n", r.ConfirmedPS, ms(r.Confirm.P50), ms(r.Confirm.P99), ms(r.Confirm.P999), ms(r.Confirm.Max), r.Observed, r.Late)
+	fmt.Fprintf(w, "drained       %.1f s after the load; outcomes %v\n", r.Drain, r.Outcomes)
+	if r.CPUPerOrder > 0 {
+		fmt.Fprintf(w, "server        %.2f ms of CPU per order, peak %.0f MB, ready after %.2f s\n", r.CPUPerOrder, r.PeakMemoryMB, r.ReadySeconds)
+	}
+	fmt.Fprintf(w, "violations    %d\n", len(r.Violations))
+	for _, v := range r.Violations[:min(10, len(r.Violations))] {
+		fmt.Fprintf(w, "  %s\n", v)
+	}
+}
