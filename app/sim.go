@@ -11,8 +11,8 @@ import (
 	"holdfast/platform/httpx"
 	"holdfast/platform/run"
 	"holdfast/shop"
-	"holdfast/simx/carrier"
-	"holdfast/simx/psp"
+	"holdfast/sim/carrier"
+	"holdfast/sim/psp"
 )
 
 // SimConfig describes an outside party that runs by itself.

@@ -24,7 +24,7 @@ import (
 	"time"
 
 	"holdfast/shop"
-	"holdfast/simx/party"
+	"holdfast/sim/party"
 )
 
 // Config describes the carrier.

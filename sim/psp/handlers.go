@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"holdfast/shop"
-	"holdfast/simx/party"
+	"holdfast/sim/party"
 )
 
 // The operations.

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"holdfast/shop"
-	"holdfast/simx/party"
+	"holdfast/sim/party"
 )
 
 // Document is a parcel as the API shows it.

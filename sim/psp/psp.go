@@ -25,7 +25,7 @@ import (
 	"time"
 
 	"holdfast/shop"
-	"holdfast/simx/party"
+	"holdfast/sim/party"
 )
 
 // Simulator is a payment provider.

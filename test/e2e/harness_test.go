@@ -1,0 +1,189 @@
+package e2e_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // to make a database for each service
+
+	"holdfast/app"
+	"holdfast/check"
+	"holdfast/client"
+	"holdfast/shop"
+	"holdfast/test/fakes"
+	"holdfast/test/postgres"
+)
+
+// limit bounds every wait of these tests. They wait for signals of the product, never for time to pass.
+const limit = 60 * time.Second
+
+// system is a Holdfast that runs in this process.
+type system struct {
+	*client.Client
+	addresses app.Addresses
+	key       string
+	stop      func() error
+}
+
+// each runs test on a Holdfast with each kind of store.
+func each(t *testing.T, test func(t *testing.T, s *system)) {
+	t.Helper()
+	for _, driver := range []string{"sqlite", "postgres"} {
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			test(t, start(t, quick(t, driver)))
+		})
+	}
+}
+
+// quick is a configuration whose waits are short.
+func quick(t *testing.T, driver string) app.Config {
+	t.Helper()
+	cfg := app.Defaults()
+	cfg.Data, cfg.Addr, cfg.AdminAddr, cfg.Seed = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", false
+	cfg.Carrier.DispatchAfter = 200 * time.Millisecond
+	cfg.PSP.Slow = 500 * time.Millisecond
+	cfg.Payment.CallTimeout, cfg.Shipping.CallTimeout = time.Second, time.Second
+	cfg.Payment.RetryMax, cfg.Shipping.RetryMax = 200*time.Millisecond, 200*time.Millisecond
+	cfg.Payment.UndoFailures = 5
+	if driver == "postgres" {
+		cfg.Store = app.Store{Driver: driver, DSN: databases(t), MaxConns: 8}
+	}
+	return cfg
+}
+
+// databases makes a database for each service and returns their address with {service} in it.
+func databases(t *testing.T) string {
+	t.Helper()
+	dsn := postgres.DSN(t)
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var name string
+	if err := db.QueryRow(`SELECT current_database()`).Scan(&name); err != nil {
+		t.Fatal(err)
+	}
+	for _, service := range []string{"order", "inventory", "payment", "shipping"} {
+		if _, err := db.Exec(fmt.Sprintf(`CREATE DATABASE %q`, name+"_"+service)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return strings.Replace(dsn, "dbname="+name, "dbname="+name+"_{service}", 1)
+}
+
+// start runs a Holdfast until the test ends.
+func start(t *testing.T, cfg app.Config) *system {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ready := make(chan app.Ready, 1)
+	ended := make(chan error, 1)
+	go func() { ended <- app.Run(ctx, cfg, fakes.Deps(t), func(r app.Ready) { ready <- r }) }()
+	s := &system{stop: sync.OnceValue(func() error { cancel(); return <-ended })}
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	select {
+	case r := <-ready:
+		s.addresses, s.key = r.Addresses, r.Key
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("start: %v", err)
+	}
+	var err error
+	if s.Client, err = client.New(s.addresses.API, s.key, nil); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// item makes an item with stock.
+func (s *system) item(t *testing.T, sku shop.SKU, price shop.Amount, stock int64) {
+	t.Helper()
+	if _, err := s.PutItem(t.Context(), sku, 0, shop.PutItem{Name: string(sku), UnitPrice: price, Currency: "EUR"}); err != nil {
+		t.Fatal(err)
+	}
+	if stock == 0 {
+		return
+	}
+	if _, err := s.Receive(t.Context(), client.NewKey(), sku, shop.Receipt{Quantity: stock}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// command is an order of lines, as SKU and quantity in turn.
+func command(payment, postal string, lines ...shop.PlaceLine) shop.PlaceOrder {
+	return shop.PlaceOrder{CustomerID: "cus_1", Currency: "EUR", PaymentMethod: payment, Lines: lines,
+		ShippingAddress: shop.Address{Name: "A. Reader", Line1: "1 Long Street", City: "Berlin", PostalCode: postal, Country: "DE"}}
+}
+
+func line(sku shop.SKU, n int64) shop.PlaceLine { return shop.PlaceLine{SKU: sku, Quantity: n} }
+
+// place places an order that must be accepted.
+func (s *system) place(t *testing.T, cmd shop.PlaceOrder) shop.Order {
+	t.Helper()
+	p, err := s.PlaceOrder(t.Context(), client.NewKey(), cmd, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Order
+}
+
+// until follows an order until it has one of the statuses.
+func (s *system) until(t *testing.T, id shop.OrderID, statuses ...shop.OrderStatus) shop.Order {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var last shop.Order
+	for o, err := range s.Watch(ctx, id, 0) {
+		if err != nil {
+			t.Fatalf("%s is %s (%s), wanted %v: %v", id, last.Status, last.Reason, statuses, err)
+		}
+		last = o
+		for _, status := range statuses {
+			if o.Status == status {
+				return o
+			}
+		}
+	}
+	t.Fatalf("%s ended as %s (%s), wanted %v", id, last.Status, last.Reason, statuses)
+	return last
+}
+
+// problem asserts that err is a problem with a code.
+func problem(t *testing.T, err error, code string) *client.Problem {
+	t.Helper()
+	var p *client.Problem
+	if !errors.As(err, &p) || p.Code != code {
+		t.Fatalf("got %v, want the problem %s", err, code)
+	}
+	return p
+}
+
+// verify compares everything with the outside parties' ledgers. Orders that are meant to wait for an
+// operator are named.
+func (s *system) verify(t *testing.T, waiting ...shop.OrderID) {
+	t.Helper()
+	w, err := check.Look(t.Context(), s.Client, check.Addresses(s.addresses), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range w.Verify(nil) {
+		expected := false
+		for _, id := range waiting {
+			expected = expected || v.Order == string(id)
+		}
+		if !expected {
+			t.Errorf("violated: %s", v)
+		}
+	}
+}
