@@ -206,6 +206,24 @@ func (l *load) place(ctx context.Context, i int) Sent {
 	return s
 }
 
+// Resend sends again, with their keys, the orders of a history whose answer never came, and keeps the
+// answers. plan is the history's, at the server's present address.
+func Resend(ctx context.Context, plan Plan, orders []Sent) error {
+	l := &load{plan: plan, http: &http.Client{Timeout: settleWait}}
+	defer l.http.CloseIdleConnections()
+	for i := range orders {
+		if orders[i].Status != 0 {
+			continue
+		}
+		s := l.place(ctx, orders[i].Number)
+		if s.ID == "" {
+			return fmt.Errorf("the repetition of %s was answered with %d %s", s.Key, s.Status, s.Code)
+		}
+		orders[i] = s
+	}
+	return nil
+}
+
 // settled waits for the order's outcome, and tells whether it came in time.
 func (l *load) settled(ctx context.Context, id shop.OrderID) bool {
 	ctx, cancel := context.WithTimeout(ctx, settleWait)
