@@ -194,7 +194,7 @@ func (a *App) bus(ctx context.Context) error {
 		}
 		a.broker = broker
 		a.closers = append(a.closers, broker.Close)
-		a.cfg.Bus.Seeds = broker.Addrs()
+		a.cfg.Bus.Seeds, a.cfg.Bus.Uncompressed = broker.Addrs(), true
 		a.component("bus", broker.Run, broker.Ready)
 	}
 	if a.cfg.Bus.ClientID == "" {

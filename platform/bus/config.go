@@ -31,9 +31,11 @@ type Config struct {
 	Seeds    []string `koanf:"seeds"`     // host:port of some brokers
 	ClientID string   `koanf:"client_id"` // names this process to the brokers
 
-	SendTimeout time.Duration `koanf:"send_timeout"`      // a Send that has no answer by then has failed
-	MaxBuffered int           `koanf:"max_buffered"`      // events waiting in the producer; a Send of more waits
-	MaxMessage  int           `koanf:"max_message_bytes"` // of one event on the wire; the brokers' message.max.bytes must allow it
+	SendTimeout time.Duration `koanf:"send_timeout"` // a Send that has no answer by then has failed
+	MaxBuffered int           `koanf:"max_buffered"` // events waiting in the producer; a Send of more waits
+	// Uncompressed sends events as they are: on a loopback there is nothing to save.
+	Uncompressed bool `koanf:"uncompressed"`
+	MaxMessage   int  `koanf:"max_message_bytes"` // of one event on the wire; the brokers' message.max.bytes must allow it
 
 	// InstanceID makes group members static: a restart within Session takes its partitions back
 	// without a rebalance. Every process of a group then needs its own. Empty: dynamic members.

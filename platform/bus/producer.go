@@ -45,6 +45,9 @@ func NewProducer(cfg Config, deps shop.Deps, tel *telemetry.Telemetry) (*Produce
 		kgo.MaxBufferedRecords(cfg.MaxBuffered),
 		kgo.ProducerBatchMaxBytes(int32(cfg.MaxMessage)),
 	)
+	if cfg.Uncompressed {
+		opts = append(opts, kgo.ProducerBatchCompression(kgo.NoCompression()))
+	}
 	client, err := newClient("bus.NewProducer", opts)
 	if err != nil {
 		return nil, err

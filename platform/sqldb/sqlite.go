@@ -21,8 +21,8 @@ const (
 	fileMode = 0o600
 
 	busyTimeout   = 5 * time.Second
-	writerCacheKB = 16 << 10
-	readerCacheKB = 2 << 10
+	writerCacheKB = 8 << 10
+	readerCacheKB = 1 << 10
 )
 
 // sqliteDB is a SQLite file: one writer and a few readers.

@@ -35,9 +35,14 @@ func openFile(t testing.TB, path string, deps shop.Deps) *sqldb.DB {
 // openStill opens a file under a clock that stands still, so that a commit waits for no time to pass.
 func openStill(t *testing.T) *sqldb.DB {
 	deps := fakes.Deps(t)
-	deps.Clock = fakes.NewClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	deps.Clock = stillClock{Clock: fakes.NewClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))}
 	return openFile(t, filepath.Join(t.TempDir(), "test.db"), deps)
 }
+
+// stillClock shows one time for ever, while its timers go off as real ones do.
+type stillClock struct{ *fakes.Clock }
+
+func (stillClock) Timer(d time.Duration) (<-chan time.Time, func()) { return fakes.RealClock{}.Timer(d) }
 
 // holdWriter keeps the writer busy until release is called, and returns when it is.
 func holdWriter(t *testing.T, db *sqldb.DB, fn txFunc) (release func(), done <-chan error) {

@@ -16,7 +16,8 @@ type row struct {
 	state
 	caller shop.Caller
 	rev    int64
-	dirty  bool // it has to be written
+	look   time.Time // when the watchdog looks at it
+	dirty  bool      // it has to be written
 	trace  string
 	moved  bool // something that the public sees has changed: it gets a version and an event
 }

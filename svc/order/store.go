@@ -30,7 +30,7 @@ func rowsOf(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID, lock string) 
 		for i, id := range chunk {
 			args[i] = string(id)
 		}
-		rows, err := tx.Query(ctx, `SELECT caller, rev, doc FROM orders WHERE order_id IN `+sqldb.In(len(chunk))+` ORDER BY order_id`+lock, args...)
+		rows, err := tx.Query(ctx, `SELECT caller, rev, deadline, doc FROM orders WHERE order_id IN `+sqldb.In(len(chunk))+` ORDER BY order_id`+lock, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -51,9 +51,11 @@ func scanRows(rows *sql.Rows) ([]*row, error) {
 	for rows.Next() {
 		var r row
 		var doc []byte
-		if err := rows.Scan(&r.caller, &r.rev, &doc); err != nil {
+		var look int64
+		if err := rows.Scan(&r.caller, &r.rev, &look, &doc); err != nil {
 			return nil, err
 		}
+		r.look = sqldb.FromMicros(look)
 		if err := json.Unmarshal(doc, &r.state); err != nil {
 			return nil, err
 		}
@@ -75,7 +77,7 @@ func saveRows(ctx context.Context, tx *sqldb.Tx, cfg Config, list []*row) error 
 			}
 			o := &r.Order
 			args = append(args, string(o.ID), string(r.caller), o.CustomerID, o.ExternalID, string(o.Status), r.needsOperator(),
-				sqldb.Micros(r.deadline(cfg)), r.rev+1, string(doc))
+				sqldb.Micros(r.lookAt(cfg)), r.rev+1, string(doc))
 		}
 		n, err := tx.Exec(ctx, `INSERT INTO orders (order_id, caller, customer_id, external_id, status, stuck, deadline, rev, doc)
 			VALUES `+sqldb.Rows(len(chunk), columns)+` ON CONFLICT (order_id) DO UPDATE SET status = excluded.status,
@@ -89,6 +91,16 @@ func saveRows(ctx context.Context, tx *sqldb.Tx, cfg Config, list []*row) error 
 		}
 	}
 	return nil
+}
+
+// lookAt is when the watchdog looks at the order: at its deadline, or earlier where that spares moving the
+// row in the index. What it finds too early it puts back.
+func (r *row) lookAt(cfg Config) time.Time {
+	at := r.deadline(cfg)
+	if !at.IsZero() && !r.look.IsZero() && r.look.Before(at) {
+		return r.look
+	}
+	return at
 }
 
 // needsOperator is 1 for an order that waits for an operator or does not move.
@@ -149,7 +161,7 @@ func page(ctx context.Context, tx *sqldb.Tx, caller shop.Caller, q shop.OrderQue
 	if before != "" {
 		add(`order_id < ?`, string(before))
 	}
-	selectFrom := `SELECT order_id, caller, rev, doc FROM orders WHERE ` + where
+	selectFrom := `SELECT order_id, caller, rev, deadline, doc FROM orders WHERE ` + where
 	tail := ` ORDER BY order_id DESC LIMIT ?`
 	query := selectFrom + tail
 	if q.Text != "" {
@@ -166,7 +178,7 @@ func page(ctx context.Context, tx *sqldb.Tx, caller shop.Caller, q shop.OrderQue
 		}
 		query += tail
 	}
-	rows, err := tx.Query(ctx, `SELECT caller, rev, doc FROM (`+query+`) AS found ORDER BY order_id DESC`, append(args, q.Limit+1)...)
+	rows, err := tx.Query(ctx, `SELECT caller, rev, deadline, doc FROM (`+query+`) AS found ORDER BY order_id DESC`, append(args, q.Limit+1)...)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +204,7 @@ func due(ctx context.Context, tx *sqldb.Tx, now time.Time, limit int) ([]shop.Or
 }
 
 func stuckRows(ctx context.Context, tx *sqldb.Tx, limit int) ([]*row, error) {
-	rows, err := tx.Query(ctx, `SELECT caller, rev, doc FROM orders WHERE stuck = 1 ORDER BY order_id LIMIT ?`, limit)
+	rows, err := tx.Query(ctx, `SELECT caller, rev, deadline, doc FROM orders WHERE stuck = 1 ORDER BY order_id LIMIT ?`, limit)
 	if err != nil {
 		return nil, err
 	}

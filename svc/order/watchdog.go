@@ -2,6 +2,7 @@ package order
 
 import (
 	"context"
+	"time"
 
 	"holdfast/platform/sqldb"
 	"holdfast/shop"
@@ -57,6 +58,7 @@ func (s *Service) watchOnce(ctx context.Context) (n int, err error) {
 // overdue acts on one order, unless it has moved since it was found.
 func (b *batch) overdue(r *row) error {
 	at := r.deadline(b.s.cfg)
+	r.look, r.dirty = time.Time{}, true
 	if at.IsZero() || at.After(b.now) {
 		return nil
 	}

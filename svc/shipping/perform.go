@@ -3,6 +3,7 @@ package shipping
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"holdfast/platform/calls"
 	"holdfast/platform/sqldb"
@@ -12,6 +13,9 @@ import (
 
 // maxRecorded bounds the attempts that are kept of one operation; an outage must not fill the store.
 const maxRecorded = 25
+
+// undoneAfter is how old a first attempt is before its order is looked at again.
+const undoneAfter = time.Second
 
 // perform makes one attempt at an operation. What may have happened before is asked for first.
 func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result {
@@ -31,7 +35,7 @@ func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result {
 				Outcome: outcome, Code: v.code, Reference: v.doc.ID, TraceID: telemetry.TraceID(c.TraceParent)})
 		}
 	}
-	if c.Kind == opSchedule && !c.Unknown && s.undone(ctx, c.OrderID) {
+	if c.Kind == opSchedule && !c.Unknown && s.undone(ctx, c) {
 		res.Settle = s.settleWith(c, func(b *batch, sh *shipment) error { return b.neverAsked(sh, c) })
 		return res
 	}
@@ -105,11 +109,14 @@ func (s *Service) giveUp(c calls.Call, res calls.Result) calls.Result {
 }
 
 // undone tells whether the order was undone before the carrier was asked.
-func (s *Service) undone(ctx context.Context, id shop.OrderID) bool {
+func (s *Service) undone(ctx context.Context, c calls.Call) bool {
+	if c.Attempts == 0 && s.deps.Clock.Now().Sub(c.FirstAt) < undoneAfter {
+		return false // the transaction that asked for it has just seen that it is not
+	}
 	undo := false
 	err := s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		found, err := shipmentsOf(ctx, tx, []shop.OrderID{id}, noLock)
-		if sh := found[id]; sh != nil {
+		found, err := shipmentsOf(ctx, tx, []shop.OrderID{c.OrderID}, noLock)
+		if sh := found[c.OrderID]; sh != nil {
 			undo = sh.undo
 		}
 		return err

@@ -7,7 +7,7 @@ CREATE TABLE orders (
     external_id TEXT    NOT NULL,
     status      TEXT    NOT NULL,
     stuck       INTEGER NOT NULL, -- it needs an operator, or was driven again and has not moved since
-    deadline    BIGINT  NOT NULL, -- when the watchdog looks at it; 0: it has ended
+    deadline    BIGINT  NOT NULL, -- when the watchdog looks at it, at its deadline or earlier; 0: it has ended
     rev         BIGINT  NOT NULL, -- of the row
     doc         TEXT    NOT NULL
 );
