@@ -218,7 +218,7 @@ func (o *Outbox) send(ctx context.Context, wave []row) (sent []int64, failed []f
 		return nil, nil, shop.E(shop.Unavailable, "outbox.Run", "the lease has run out")
 	}
 	// The process may be stopping: an event under way is better acknowledged than sent again.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left)
 	defer cancel()
 	events := make([]shop.Event, len(wave))
 	for i := range wave {
