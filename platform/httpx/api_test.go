@@ -233,7 +233,7 @@ func TestQuery(t *testing.T) {
 		"text=%ff":                   {"query/text"},
 		"text=%00":                   {"query/text"},
 		"text=%zz":                   {"query"},
-		"text=a;b":             {"query"},
+		"text=a;b":                   {"query"},
 		"limit=99999999999999999999": {"query/limit"},
 	}
 	for query, want := range cases {

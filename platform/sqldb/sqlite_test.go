@@ -42,7 +42,9 @@ func openStill(t *testing.T) *sqldb.DB {
 // stillClock shows one time for ever, while its timers go off as real ones do.
 type stillClock struct{ *fakes.Clock }
 
-func (stillClock) Timer(d time.Duration) (<-chan time.Time, func()) { return fakes.RealClock{}.Timer(d) }
+func (stillClock) Timer(d time.Duration) (<-chan time.Time, func()) {
+	return fakes.RealClock{}.Timer(d)
+}
 
 // holdWriter keeps the writer busy until release is called, and returns when it is.
 func holdWriter(t *testing.T, db *sqldb.DB, fn txFunc) (release func(), done <-chan error) {
