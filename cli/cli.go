@@ -49,7 +49,9 @@ type exit struct {
 func (e *exit) Error() string { return e.err.Error() }
 func (e *exit) Unwrap() error { return e.err }
 
-func usage(format string, args ...any) error { return &exit{code: ExitUsage, err: fmt.Errorf(format, args...)} }
+func usage(format string, args ...any) error {
+	return &exit{code: ExitUsage, err: fmt.Errorf(format, args...)}
+}
 
 // Main runs a command line and returns its exit code.
 func Main(ctx context.Context, streams IO) int {

@@ -188,7 +188,7 @@ func (rt *route) setHeaders(c *call, traceParent string) {
 func (rt *route) end(ctx context.Context, c *call, span trace.Span, start time.Time) {
 	a := rt.api
 	if v := recover(); v != nil {
-		if v == http.ErrAbortHandler { // the way of net/http to cut a connection
+		if v == http.ErrAbortHandler { //nolint:errorlint // a panic value, compared as net/http does: its way to cut a connection
 			span.End()
 			panic(v)
 		}

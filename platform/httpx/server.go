@@ -116,7 +116,9 @@ func (s *Server) Run(ctx context.Context) error {
 			s.deps.Log.WarnContext(ctx, "server closed uncleanly", "server", s.cfg.Name, "err", err)
 		}
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		s.deps.Log.WarnContext(ctx, "server ended unexpectedly", "server", s.cfg.Name, "err", err)
+	}
 	return nil
 }
 

@@ -13,7 +13,7 @@ import (
 // openError says which file cannot be opened and what to do about it.
 func openError(path string, err error) error {
 	code, _ := sqliteCode(err)
-	what := ""
+	var what string
 	switch {
 	case code&0xff == sqlite3.SQLITE_NOTADB || code&0xff == sqlite3.SQLITE_CORRUPT:
 		return fmt.Errorf("database file %s is damaged or not a database: move it away and restore a backup: %w", path, err)
