@@ -178,7 +178,10 @@ func (db *postgresDB) begin(ctx context.Context, how string) (*sql.Conn, error) 
 		}
 		rollback(ctx, c)
 		_ = c.Close()
-		if ctx.Err() != nil || postgresUnavailable(err) != msgLost || dead >= db.conns {
+		if e := ctx.Err(); e != nil {
+			return nil, e // the driver may call it a bad connection
+		}
+		if postgresUnavailable(err) != msgLost || dead >= db.conns {
 			return nil, err
 		}
 	}
