@@ -22,6 +22,8 @@ import (
 // services makes the services, with direct calls between them, and the public handler.
 func (a *App) services() (http.Handler, error) {
 	orders := &ordersRef{}
+	// The leases of calls are this installation's: after a restart it takes its own up at once.
+	a.cfg.Payment.Calls.Owner, a.cfg.Shipping.Calls.Owner = a.secrets.Instance, a.secrets.Instance
 	var err error
 	st := a.store(inventory.Name)
 	a.inventory, err = inventory.New(a.cfg.Inventory, inventory.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Orders: orders, Deps: a.deps, Tel: a.tel})

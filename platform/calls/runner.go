@@ -1,9 +1,11 @@
 package calls
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,14 +19,25 @@ import (
 // its lease, and the next attempt asks the other party what happened.
 const settleTries = 5
 
+// settleBatch bounds the outcomes that are stored in one transaction.
+const settleBatch = 64
+
 // Runner performs calls.
 type Runner struct {
-	cfg     Config
-	db      *sqldb.DB
-	deps    shop.Deps
-	perform Performer
-	queue   chan claimed
-	running atomic.Bool
+	cfg      Config
+	db       *sqldb.DB
+	deps     shop.Deps
+	perform  Performer
+	queue    chan claimed
+	outcomes chan outcome
+	running  atomic.Bool
+}
+
+// outcome is an attempt that was made and is not stored yet.
+type outcome struct {
+	ctx  context.Context
+	call Call
+	res  Result
 }
 
 // claimed is a call that this process holds the lease of.
@@ -38,7 +51,7 @@ func New(cfg Config, db *sqldb.DB, deps shop.Deps, perform Performer) (*Runner, 
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Runner{cfg: cfg, db: db, deps: deps, perform: perform, queue: make(chan claimed, cfg.Queue)}, nil
+	return &Runner{cfg: cfg, db: db, deps: deps, perform: perform, queue: make(chan claimed, cfg.Queue), outcomes: make(chan outcome, cfg.Workers)}, nil
 }
 
 // Run performs calls until ctx ends, and lets those that are under way end first.
@@ -46,7 +59,8 @@ func (r *Runner) Run(ctx context.Context) error {
 	if err := r.reclaim(ctx); err != nil {
 		return fmt.Errorf("take up calls of an earlier run: %w", err)
 	}
-	var workers sync.WaitGroup
+	var workers, settler sync.WaitGroup
+	settler.Go(r.settleAll)
 	for range r.cfg.Workers {
 		workers.Go(func() { r.work(ctx) })
 	}
@@ -61,6 +75,8 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	r.running.Store(false)
 	workers.Wait()
+	close(r.outcomes)
+	settler.Wait()
 	return nil
 }
 
@@ -163,21 +179,67 @@ func (r *Runner) work(ctx context.Context) {
 	}
 }
 
-// attempt makes one attempt and stores what came of it.
+// attempt makes one attempt and hands over what came of it.
 func (r *Runner) attempt(ctx context.Context, c Call) {
 	ctx = telemetry.WithOrder(telemetry.WithTraceParent(ctx, c.TraceParent), c.OrderID)
 	callCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	res := r.perform(callCtx, c)
 	cancel()
 	// The attempt was made: what came of it is stored even while the process is stopping.
-	ctx = context.WithoutCancel(ctx)
+	r.outcomes <- outcome{context.WithoutCancel(ctx), c, res}
+}
+
+// settleAll stores outcomes until there are no more: those that wait together in one transaction, so
+// that a worker need not wait for a commit, and one by one where that fails.
+func (r *Runner) settleAll() {
+	batch := make([]outcome, 0, settleBatch)
+	for first := range r.outcomes {
+		batch = append(batch[:0], first)
+	more:
+		for len(batch) < settleBatch {
+			select {
+			case o, ok := <-r.outcomes:
+				if !ok {
+					break more
+				}
+				batch = append(batch, o)
+			default:
+				break more
+			}
+		}
+		// In one order, as all who lock these rows do.
+		slices.SortFunc(batch, func(a, b outcome) int { return cmp.Compare(a.call.OrderID, b.call.OrderID) })
+		if len(batch) > 1 && r.store(batch) == nil {
+			continue
+		}
+		for i := range batch {
+			r.settleOne(batch[i])
+		}
+	}
+}
+
+// store stores outcomes in one transaction.
+func (r *Runner) store(batch []outcome) error {
+	return r.db.Update(batch[0].ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		for _, o := range batch {
+			ctx := telemetry.WithOrder(telemetry.WithTraceParent(ctx, o.call.TraceParent), o.call.OrderID)
+			if err := r.settle(ctx, tx, o.call, o.res); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// settleOne stores one outcome, if need be again.
+func (r *Runner) settleOne(o outcome) {
 	for try := 1; ; try++ {
-		err := r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return r.settle(ctx, tx, c, res) })
+		err := r.store([]outcome{o})
 		if err == nil {
 			return
 		}
-		r.deps.Log.WarnContext(ctx, "storing the outcome of a call failed", "kind", c.Kind, "try", try, "err", err)
-		if try == settleTries || r.deps.Clock.Sleep(ctx, time.Duration(try)*100*time.Millisecond) != nil {
+		r.deps.Log.WarnContext(o.ctx, "storing the outcome of a call failed", "kind", o.call.Kind, "try", try, "err", err)
+		if try == settleTries || r.deps.Clock.Sleep(o.ctx, time.Duration(try)*100*time.Millisecond) != nil {
 			return
 		}
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	senders     = 32               // messages under way at once
+	senders     = 128              // messages under way at once
 	sendTimeout = 10 * time.Second // for one try
 	retryMin    = 50 * time.Millisecond
 	retryMax    = 2 * time.Second
