@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"holdfast/platform/sqldb"
@@ -48,11 +49,11 @@ type Call struct {
 	FirstAt  time.Time
 }
 
-// Result is what came of an attempt.
-type Result struct {
+// Result is what came of an attempt. B is what the service works on in a transaction, see Store.
+type Result[B any] struct {
 	// Settle applies the outcome, in the transaction that removes the call. It must be safe to run
 	// where another path (a webhook) has applied the same outcome before. Nil means: try again.
-	Settle func(ctx context.Context, tx *sqldb.Tx) error
+	Settle func(B) error
 	// Park keeps the call after Settle, for Unpark.
 	Park bool
 	// RetryIn is the wait before the next attempt where Settle is nil.
@@ -66,7 +67,13 @@ type Result struct {
 }
 
 // Performer makes one attempt. Its ctx ends after Config.Timeout or when the runner stops.
-type Performer func(ctx context.Context, c Call) Result
+type Performer[B any] func(ctx context.Context, c Call) Result[B]
+
+// Store is how a service's rows are loaded, locked, and saved, for many orders in one transaction.
+type Store[B any] struct {
+	Load func(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID) (B, error)
+	Save func(ctx context.Context, tx *sqldb.Tx, b B) error
+}
 
 // Config sets the runner's limits.
 type Config struct {
@@ -98,31 +105,58 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Enqueue writes a call. Where its key is there already nothing changes. After the commit it is
-// handed to a worker of this process if one is likely to be free, and waits in the store otherwise.
-func (r *Runner) Enqueue(ctx context.Context, tx *sqldb.Tx, c Call) error {
+// enqueueRows bounds one INSERT.
+const enqueueRows = 50
+
+// Enqueue writes calls. Where a key is there already nothing changes. After the commit they are handed
+// to workers of this process where some are likely to be free, and wait in the store otherwise.
+func (r *Runner[B]) Enqueue(ctx context.Context, tx *sqldb.Tx, calls ...Call) error {
 	now, err := tx.Now(ctx)
 	if err != nil {
 		return err
 	}
-	if c.TraceParent == "" {
-		c.TraceParent = telemetry.TraceParent(ctx)
+	for chunk := range slices.Chunk(calls, enqueueRows) {
+		if err := r.insert(ctx, tx, now, chunk); err != nil {
+			return err
+		}
 	}
-	c.FirstAt = now
-	direct := r.running.Load() && len(r.queue) < cap(r.queue)/2
+	return nil
+}
+
+func (r *Runner[B]) insert(ctx context.Context, tx *sqldb.Tx, now time.Time, chunk []Call) error {
+	const columns = 10
+	direct := r.running.Load() && len(r.queue)+len(chunk) < cap(r.queue)/2
 	begun, owner, lease := 0, "", time.Time{}
 	if direct {
 		begun, owner, lease = 1, r.cfg.Owner, now.Add(r.cfg.Lease)
 	}
-	n, err := tx.Exec(ctx, `INSERT INTO calls (key, order_id, kind, request, traceparent, begun, owner, lease_until, next_at, first_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`,
-		c.Key, string(c.OrderID), c.Kind, string(c.Request), c.TraceParent, begun, owner,
-		sqldb.Micros(lease), sqldb.Micros(now), sqldb.Micros(now))
-	if err != nil || n == 0 || !direct {
+	byKey := make(map[string]Call, len(chunk))
+	args := make([]any, 0, columns*len(chunk))
+	for _, c := range chunk {
+		if c.TraceParent == "" {
+			c.TraceParent = telemetry.TraceParent(ctx)
+		}
+		c.FirstAt = now
+		byKey[c.Key] = c
+		args = append(args, c.Key, string(c.OrderID), c.Kind, string(c.Request), c.TraceParent, begun, owner,
+			sqldb.Micros(lease), sqldb.Micros(now), sqldb.Micros(now))
+	}
+	rows, err := tx.Query(ctx, `INSERT INTO calls (key, order_id, kind, request, traceparent, begun, owner, lease_until, next_at, first_at)
+		VALUES `+sqldb.Rows(len(chunk), columns)+` ON CONFLICT (key) DO NOTHING RETURNING key`, args...)
+	if err != nil {
 		return err
 	}
-	tx.AfterCommit(func() { r.offer(c) })
-	return nil
+	defer rows.Close()
+	for rows.Next() {
+		var key string
+		if err := rows.Scan(&key); err != nil {
+			return err
+		}
+		if c := byKey[key]; direct {
+			tx.AfterCommit(func() { r.offer(c) })
+		}
+	}
+	return rows.Err()
 }
 
 // Done removes a call whose outcome came another way, with a webhook.

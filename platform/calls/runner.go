@@ -23,21 +23,22 @@ const settleTries = 5
 const settleBatch = 64
 
 // Runner performs calls.
-type Runner struct {
+type Runner[B any] struct {
 	cfg      Config
 	db       *sqldb.DB
 	deps     shop.Deps
-	perform  Performer
+	perform  Performer[B]
+	store    Store[B]
 	queue    chan claimed
-	outcomes chan outcome
+	outcomes chan outcome[B]
 	running  atomic.Bool
 }
 
 // outcome is an attempt that was made and is not stored yet.
-type outcome struct {
+type outcome[B any] struct {
 	ctx  context.Context
 	call Call
-	res  Result
+	res  Result[B]
 }
 
 // claimed is a call that this process holds the lease of.
@@ -47,15 +48,16 @@ type claimed struct {
 }
 
 // New makes a runner; Run runs it.
-func New(cfg Config, db *sqldb.DB, deps shop.Deps, perform Performer) (*Runner, error) {
+func New[B any](cfg Config, db *sqldb.DB, deps shop.Deps, perform Performer[B], store Store[B]) (*Runner[B], error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Runner{cfg: cfg, db: db, deps: deps, perform: perform, queue: make(chan claimed, cfg.Queue), outcomes: make(chan outcome, cfg.Workers)}, nil
+	return &Runner[B]{cfg: cfg, db: db, deps: deps, perform: perform, store: store,
+		queue: make(chan claimed, cfg.Queue), outcomes: make(chan outcome[B], cfg.Workers)}, nil
 }
 
 // Run performs calls until ctx ends, and lets those that are under way end first.
-func (r *Runner) Run(ctx context.Context) error {
+func (r *Runner[B]) Run(ctx context.Context) error {
 	if err := r.reclaim(ctx); err != nil {
 		return fmt.Errorf("take up calls of an earlier run: %w", err)
 	}
@@ -81,7 +83,7 @@ func (r *Runner) Run(ctx context.Context) error {
 }
 
 // offer hands a call to a worker; it never blocks, since it runs on the store's writer.
-func (r *Runner) offer(c Call) {
+func (r *Runner[B]) offer(c Call) {
 	select {
 	case r.queue <- claimed{c, r.deps.Clock.Now()}:
 	default: // its lease runs out and the poll finds it
@@ -89,7 +91,7 @@ func (r *Runner) offer(c Call) {
 }
 
 // reclaim gives up the leases that this owner held before it was killed.
-func (r *Runner) reclaim(ctx context.Context) error {
+func (r *Runner[B]) reclaim(ctx context.Context) error {
 	return r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE calls SET lease_until = 0 WHERE owner = ? AND lease_until > 0`, r.cfg.Owner)
 		return err
@@ -99,7 +101,7 @@ func (r *Runner) reclaim(ctx context.Context) error {
 const dueWhere = ` FROM calls WHERE parked = 0 AND next_at <= ? AND lease_until <= ?`
 
 // claim takes due calls, as many as the queue has room for.
-func (r *Runner) claim(ctx context.Context) error {
+func (r *Runner[B]) claim(ctx context.Context) error {
 	room := cap(r.queue) - len(r.queue)
 	if room == 0 {
 		return nil
@@ -134,7 +136,7 @@ func (r *Runner) claim(ctx context.Context) error {
 	})
 }
 
-func (r *Runner) take(ctx context.Context, tx *sqldb.Tx, room int) ([]Call, error) {
+func (r *Runner[B]) take(ctx context.Context, tx *sqldb.Tx, room int) ([]Call, error) {
 	now, err := tx.Now(ctx)
 	if err != nil {
 		return nil, err
@@ -165,7 +167,7 @@ func (r *Runner) take(ctx context.Context, tx *sqldb.Tx, room int) ([]Call, erro
 	return taken, err
 }
 
-func (r *Runner) work(ctx context.Context) {
+func (r *Runner[B]) work(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -180,19 +182,19 @@ func (r *Runner) work(ctx context.Context) {
 }
 
 // attempt makes one attempt and hands over what came of it.
-func (r *Runner) attempt(ctx context.Context, c Call) {
+func (r *Runner[B]) attempt(ctx context.Context, c Call) {
 	ctx = telemetry.WithOrder(telemetry.WithTraceParent(ctx, c.TraceParent), c.OrderID)
 	callCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	res := r.perform(callCtx, c)
 	cancel()
 	// The attempt was made: what came of it is stored even while the process is stopping.
-	r.outcomes <- outcome{context.WithoutCancel(ctx), c, res}
+	r.outcomes <- outcome[B]{context.WithoutCancel(ctx), c, res}
 }
 
 // settleAll stores outcomes until there are no more: those that wait together in one transaction, so
 // that a worker need not wait for a commit, and one by one where that fails.
-func (r *Runner) settleAll() {
-	batch := make([]outcome, 0, settleBatch)
+func (r *Runner[B]) settleAll() {
+	batch := make([]outcome[B], 0, settleBatch)
 	for first := range r.outcomes {
 		batch = append(batch[:0], first)
 	more:
@@ -208,8 +210,8 @@ func (r *Runner) settleAll() {
 			}
 		}
 		// In one order, as all who lock these rows do.
-		slices.SortFunc(batch, func(a, b outcome) int { return cmp.Compare(a.call.OrderID, b.call.OrderID) })
-		if len(batch) > 1 && r.store(batch) == nil {
+		slices.SortFunc(batch, func(a, b outcome[B]) int { return cmp.Compare(a.call.OrderID, b.call.OrderID) })
+		if len(batch) > 1 && r.settle(batch) == nil {
 			continue
 		}
 		for i := range batch {
@@ -218,23 +220,63 @@ func (r *Runner) settleAll() {
 	}
 }
 
-// store stores outcomes in one transaction.
-func (r *Runner) store(batch []outcome) error {
+// settle stores outcomes in one transaction.
+func (r *Runner[B]) settle(batch []outcome[B]) error {
 	return r.db.Update(batch[0].ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if err := record(ctx, tx, batch); err != nil {
+			return err
+		}
+		var done []any // keys
+		var ids []shop.OrderID
 		for _, o := range batch {
-			ctx := telemetry.WithOrder(telemetry.WithTraceParent(ctx, o.call.TraceParent), o.call.OrderID)
-			if err := r.settle(ctx, tx, o.call, o.res); err != nil {
+			switch {
+			case o.res.Settle == nil:
+				if err := r.again(ctx, tx, o.call, o.res); err != nil {
+					return err
+				}
+				continue
+			case o.res.Park:
+				if _, err := tx.Exec(ctx, `UPDATE calls SET parked = 1, attempts = ?, lease_until = 0 WHERE key = ?`, o.call.Attempts+1, o.call.Key); err != nil {
+					return err
+				}
+			default:
+				done = append(done, o.call.Key)
+			}
+			ids = append(ids, o.call.OrderID)
+		}
+		if len(done) > 0 {
+			if _, err := tx.Exec(ctx, `DELETE FROM calls WHERE key IN `+sqldb.In(len(done)), done...); err != nil {
 				return err
 			}
 		}
-		return nil
+		return r.apply(ctx, tx, ids, batch)
 	})
 }
 
+// apply applies the outcomes to the orders' rows.
+func (r *Runner[B]) apply(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID, batch []outcome[B]) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	b, err := r.store.Load(ctx, tx, ids)
+	if err != nil {
+		return err
+	}
+	for _, o := range batch {
+		if o.res.Settle == nil {
+			continue
+		}
+		if err := o.res.Settle(b); err != nil {
+			return err
+		}
+	}
+	return r.store.Save(ctx, tx, b)
+}
+
 // settleOne stores one outcome, if need be again.
-func (r *Runner) settleOne(o outcome) {
+func (r *Runner[B]) settleOne(o outcome[B]) {
 	for try := 1; ; try++ {
-		err := r.store([]outcome{o})
+		err := r.settle([]outcome[B]{o})
 		if err == nil {
 			return
 		}
@@ -245,27 +287,8 @@ func (r *Runner) settleOne(o outcome) {
 	}
 }
 
-func (r *Runner) settle(ctx context.Context, tx *sqldb.Tx, c Call, res Result) error {
-	if err := record(ctx, tx, c.OrderID, res.Attempts); err != nil {
-		return err
-	}
-	switch {
-	case res.Settle == nil:
-		return r.again(ctx, tx, c, res)
-	case res.Park:
-		if _, err := tx.Exec(ctx, `UPDATE calls SET parked = 1, attempts = ?, lease_until = 0 WHERE key = ?`, c.Attempts+1, c.Key); err != nil {
-			return err
-		}
-	default:
-		if err := Done(ctx, tx, c.Key); err != nil {
-			return err
-		}
-	}
-	return res.Settle(ctx, tx)
-}
-
 // again makes the call due after res.RetryIn.
-func (r *Runner) again(ctx context.Context, tx *sqldb.Tx, c Call, res Result) error {
+func (r *Runner[B]) again(ctx context.Context, tx *sqldb.Tx, c Call, res Result[B]) error {
 	now, err := tx.Now(ctx)
 	if err != nil {
 		return err
@@ -282,15 +305,19 @@ func (r *Runner) again(ctx context.Context, tx *sqldb.Tx, c Call, res Result) er
 	return err
 }
 
-func record(ctx context.Context, tx *sqldb.Tx, id shop.OrderID, attempts []shop.Attempt) error {
-	if len(attempts) == 0 {
+// record writes the attempts into the orders' stories.
+func record[B any](ctx context.Context, tx *sqldb.Tx, batch []outcome[B]) error {
+	const columns = 8
+	var args []any
+	for _, o := range batch {
+		for _, a := range o.res.Attempts {
+			args = append(args, string(o.call.OrderID), sqldb.Micros(a.At), a.Operation, a.Number, a.Outcome, a.Code, a.Reference, a.TraceID)
+		}
+	}
+	if len(args) == 0 {
 		return nil
 	}
-	args := make([]any, 0, 8*len(attempts))
-	for _, a := range attempts {
-		args = append(args, string(id), sqldb.Micros(a.At), a.Operation, a.Number, a.Outcome, a.Code, a.Reference, a.TraceID)
-	}
 	_, err := tx.Exec(ctx, `INSERT INTO call_attempts (order_id, at, operation, number, outcome, code, reference, trace_id)
-		VALUES `+sqldb.Rows(len(attempts), 8), args...)
+		VALUES `+sqldb.Rows(len(args)/columns, columns), args...)
 	return err
 }

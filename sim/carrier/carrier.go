@@ -3,23 +3,19 @@
 //
 //	any            schedules, dispatches after a while and says so by webhook
 //	00001          refuses: not shippable
-//	00002, 00003   fails the first time, or always
-//	00004          does it and never answers; a query tells
+//	00002, 00003   500 to the first call of a key, or to every call
+//	00004          schedules and never answers; a query tells
 //	00005          never dispatches
 //
 // A parcel leaves when its customer has answered the message about its dispatch with a success. With a
-// conflict it stays, and waits to be cancelled.
+// conflict it stays, and waits to be cancelled. Until there is an answer the message is sent again.
 package carrier
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,86 +23,79 @@ import (
 	"holdfast/sim/party"
 )
 
-// Config describes the carrier.
-type Config struct {
-	Dir           string        `koanf:"dir"`
-	WebhookURL    string        `koanf:"webhook_url"` // "": nobody is told, and nothing leaves
-	WebhookSecret string        `koanf:"webhook_secret"`
-	DispatchAfter time.Duration `koanf:"dispatch_after"`
-}
-
-// Defaults returns what is used where nothing is configured.
-func Defaults() Config { return Config{DispatchAfter: 3 * time.Second} }
-
-// Validate names the first setting that cannot work.
-func (c Config) Validate() error {
-	if c.Dir == "" || c.DispatchAfter < 0 {
-		return errors.New("carrier_sim.dir must name a directory and carrier_sim.dispatch_after not be negative")
-	}
-	return nil
-}
-
 // Simulator is a carrier.
 type Simulator struct {
 	cfg      Config
 	deps     shop.Deps
 	ledger   *party.Ledger
-	hooks    *party.Hooks
+	sender   *party.Sender
+	queue    *party.Queue // of dispatches
 	arrivals *party.Arrivals
-	stopping chan struct{}
+	door     *party.Door
+	locks    *party.Locks // of keys and parcels that something is being done to
 
 	mu      sync.Mutex
-	parcels []*parcel
-	ops     map[string]operation
-	tried   map[string]int // failures on purpose, by key; forgotten at a restart
-	seq     int64
+	keys    *party.Index        // where the line of a key's operation is
+	parcels *party.Index        // where the latest line of a parcel is
+	failed  map[string]struct{} // keys that have failed, and not been used since
+	full    bool                // the last write has failed
 }
 
-// parcel is what is kept of one.
-type parcel struct {
-	number    int
-	reference string
-	postal    string
-	at        time.Time
-	status    string // scheduled, cancelled, dispatched
-	held      bool
-}
-
-// operation is what is kept of an idempotency key.
-type operation struct {
-	parcel *parcel // nil for a refusal
-	kind   string
-	hash   uint64
-	commit *party.Commit
-}
-
-// never is how long a request that is never answered is held at most.
-const never = time.Minute
-
-// New opens the carrier on its directory.
+// New opens the carrier on its directory; Run dispatches.
 func New(cfg Config, deps shop.Deps) (*Simulator, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Simulator{cfg: cfg, deps: deps, stopping: make(chan struct{}), arrivals: party.NewArrivals("schedule", "cancel", "query")}
+	s := &Simulator{cfg: cfg, deps: deps, queue: party.NewQueue(deps), door: party.NewDoor(deps.Clock), locks: party.NewLocks(),
+		arrivals: party.NewArrivals(kindSchedule, kindCancel, kindQuery),
+		keys:     party.NewIndex(), parcels: party.NewIndex(), failed: make(map[string]struct{})}
 	var err error
-	if s.hooks, err = party.NewHooks(cfg.WebhookURL, cfg.WebhookSecret, deps); err != nil {
-		return nil, fmt.Errorf("carrier: %w", err)
+	if s.sender, err = party.NewSender(cfg.WebhookURL, cfg.WebhookSecret, deps); err != nil {
+		return nil, fmt.Errorf("carrier_sim: %w", err)
 	}
-	if s.ledger, err = party.OpenLedger(deps.Files, cfg.Dir, s.reload); err != nil {
-		return nil, fmt.Errorf("carrier: %w", err)
+	waiting := make(map[int64]time.Time)
+	s.ledger, err = party.OpenLedger(cfg.Dir, cfg.SyncEvery, deps, func(place int64, text []byte) error {
+		return s.replay(place, text, waiting)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("carrier_sim: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.replay(); err != nil {
-		return nil, errors.Join(err, s.ledger.Close())
-	}
-	for _, p := range s.parcels {
-		if p.status == "scheduled" && !p.held {
-			s.collect(p)
-		}
+	for place, at := range waiting {
+		s.collect(place, at)
 	}
 	return s, nil
+}
+
+// replay takes up one line of the ledger. waiting are the places of the parcels that are still to leave,
+// with the times when they were scheduled.
+func (s *Simulator) replay(place int64, text []byte, waiting map[int64]time.Time) error {
+	key, id, entry := party.Field(text, "key"), party.Field(text, "id"), party.Field(text, "entry")
+	switch {
+	case party.Field(text, "note") == noteFailed:
+		s.failed[key] = struct{}{}
+		return nil
+	case entry == "" || key+id == "":
+		return errors.New("it is not an entry that this version has written")
+	}
+	if key != "" {
+		s.keys.Put(key, place)
+		delete(s.failed, key)
+	}
+	if id == "" {
+		return nil
+	}
+	if before, found := s.parcels.Place(id); found {
+		delete(waiting, before)
+	}
+	s.parcels.Put(id, place)
+	if entry == entryScheduled && party.Field(text, "dispatch") != never {
+		at, err := time.Parse(time.RFC3339Nano, party.Field(text, "at"))
+		if err != nil {
+			return errors.New("its time cannot be read")
+		}
+		waiting[place] = at
+	}
+	return nil
 }
 
 // Handler serves the carrier's API.
@@ -114,136 +103,25 @@ func (s *Simulator) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/shipments", s.schedule)
 	mux.HandleFunc("POST /v1/shipments/{id}/cancel", s.cancel)
+	mux.HandleFunc("GET /v1/shipments/{id}", s.get)
 	mux.HandleFunc("GET /v1/operations/{key}", s.query)
-	mux.HandleFunc("GET /ledger", party.ServeLedger(s.ledger))
+	mux.Handle("GET /ledger", s.ledger)
 	mux.Handle("GET /arrivals", s.arrivals)
 	mux.HandleFunc("GET /healthz", party.Healthy)
+	mux.HandleFunc("/", party.Unknown)
 	return mux
 }
 
-// Run sends messages until ctx ends, and then lets go of the requests that are never answered.
+// Run dispatches until ctx ends, and then lets go of the calls that are held.
 func (s *Simulator) Run(ctx context.Context) error {
-	defer close(s.stopping)
-	return s.hooks.Run(ctx)
-}
-
-// Close closes the ledger.
-func (s *Simulator) Close() error {
-	if err := s.ledger.Close(); !errors.Is(err, fs.ErrClosed) {
-		return err
-	}
+	defer s.door.Close()
+	s.queue.Run(ctx, s.dispatch)
 	return nil
 }
 
-// line is a line of the ledger.
-type line struct {
-	Seq       int64     `json:"seq"`
-	At        time.Time `json:"at"`
-	Entry     string    `json:"entry"` // scheduled, refused, cancelled, held, dispatched
-	ID        string    `json:"id,omitempty"`
-	Reference string    `json:"reference"`
-	Key       string    `json:"key,omitempty"`
-	Postal    string    `json:"postal_code,omitempty"`
-	Hash      uint64    `json:"hash,omitempty"`
-}
-
-// reload forgets everything that did not come to the disk.
-func (s *Simulator) reload() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.replay(); err != nil {
-		s.deps.Log.Error("the carrier's ledger cannot be read again", "err", err)
-	}
-}
-
-// replay makes the state from the ledger.
-func (s *Simulator) replay() error {
-	s.parcels, s.ops, s.tried, s.seq = nil, map[string]operation{}, map[string]int{}, 0
-	return s.ledger.Replay(func(b []byte) error {
-		var l line
-		if err := json.Unmarshal(b, &l); err != nil {
-			return err
-		}
-		s.apply(l, nil)
-		return nil
-	})
-}
-
-// write decides on a line: it is applied, and on its way to the disk.
-func (s *Simulator) write(l line) *party.Commit {
-	l.Seq, l.At = s.seq+1, s.deps.Clock.Now().UTC()
-	if l.Entry == "scheduled" {
-		l.ID = parcelID(len(s.parcels) + 1)
-	}
-	b, err := json.Marshal(l)
-	if err != nil {
-		s.deps.Log.Error("a line of the ledger cannot be encoded", "err", err)
-	}
-	c := s.ledger.Append(append(b, '\n'))
-	s.apply(l, c)
-	return c
-}
-
-// apply brings the state in line with a line.
-func (s *Simulator) apply(l line, c *party.Commit) {
-	s.seq = l.Seq
-	p := s.find(l.ID)
-	switch l.Entry {
-	case "scheduled":
-		p = &parcel{number: len(s.parcels) + 1, reference: l.Reference, postal: l.Postal, at: l.At, status: "scheduled"}
-		s.parcels = append(s.parcels, p)
-		s.ops[l.Key] = operation{p, "schedule", l.Hash, c}
-	case "refused":
-		s.ops[l.Key] = operation{nil, "schedule", l.Hash, c}
-	case "cancelled":
-		p.status = "cancelled"
-		s.ops[l.Key] = operation{p, "cancel", l.Hash, c}
-	case "held":
-		p.held = true
-	case "dispatched":
-		p.status = "dispatched"
-	}
-}
-
-const idPrefix = "par_"
-
-func parcelID(n int) string { return idPrefix + strconv.Itoa(n) }
-
-func (s *Simulator) find(id string) *parcel {
-	n, err := strconv.Atoi(strings.TrimPrefix(id, idPrefix))
-	if err != nil || n < 1 || n > len(s.parcels) {
-		return nil
-	}
-	return s.parcels[n-1]
-}
-
-// collect has a parcel collected once its time has come: the customer is told, and the answer decides.
-func (s *Simulator) collect(p *parcel) {
-	if p.postal == "00005" {
-		return
-	}
-	doc := document(p)
-	doc.Status = "dispatched"
-	s.hooks.Add(&party.Hook{ID: "msg_" + doc.ID + "_" + strconv.FormatInt(p.at.UnixNano(), 36), Due: p.at.Add(s.cfg.DispatchAfter), Type: "shipment.dispatched", Data: doc,
-		Answer: func(status int) bool { return s.answered(doc.ID, status) }})
-}
-
-// answered takes the customer's answer about a parcel, and tells whether it was one.
-func (s *Simulator) answered(id string, status int) bool {
-	if status != http.StatusConflict && (status < 200 || status > 299) {
-		return false
-	}
-	s.mu.Lock()
-	p := s.find(id)
-	if p == nil || p.status != "scheduled" {
-		s.mu.Unlock()
-		return true // cancelled meanwhile
-	}
-	l := line{Entry: "dispatched", ID: id, Reference: p.reference}
-	if status == http.StatusConflict {
-		l.Entry = "held"
-	}
-	c := s.write(l)
-	s.mu.Unlock()
-	return c.Wait() == nil
+// Close lets go of the calls that are held and closes the ledger. Calls that come later are refused.
+func (s *Simulator) Close() error {
+	s.door.Close()
+	s.sender.Close()
+	return s.ledger.Close()
 }

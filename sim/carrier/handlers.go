@@ -1,179 +1,188 @@
 package carrier
 
 import (
+	"context"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"holdfast/shop"
 	"holdfast/sim/party"
 )
 
-// Document is a parcel as the API shows it.
-type Document struct {
-	ID        string `json:"id"`
-	Status    string `json:"status"`
-	Tracking  string `json:"tracking"`
-	Reference string `json:"reference"`
-}
+// maxLines is how many lines a parcel may have.
+const maxLines = 1000
 
-func document(p *parcel) Document {
-	return Document{ID: parcelID(p.number), Status: p.status, Tracking: "HF" + strconv.Itoa(1000000+p.number), Reference: p.reference}
-}
+// The postal codes that make something happen.
+const (
+	postalRefused    = "00001"
+	postalFailsOnce  = "00002"
+	postalFails      = "00003"
+	postalSilent     = "00004"
+	postalNeverLeave = "00005"
+)
 
-// OperationDocument is what the API says of an idempotency key.
-type OperationDocument struct {
-	Key      string    `json:"key"`
-	Kind     string    `json:"kind"`
-	Status   string    `json:"status"` // succeeded, refused
-	Shipment *Document `json:"shipment,omitempty"`
-	Code     string    `json:"code"`
+// call is an operation that somebody asks for.
+type call struct {
+	kind  string
+	key   string
+	print string
+	trace string
+	locks []string // what is to be held while it is done
 }
 
 type scheduleRequest struct {
-	Reference string              `json:"reference"`
-	ShipTo    shop.Address        `json:"ship_to"`
-	Lines     []shop.ReservedLine `json:"lines"`
+	Reference string       `json:"reference"`
+	ShipTo    shop.Address `json:"ship_to"`
+	Lines     []parcelLine `json:"lines"`
 }
 
-var notShippable = party.Refuse(http.StatusUnprocessableEntity, "not_shippable", "the carrier does not go there")
-
-func (s *Simulator) schedule(w http.ResponseWriter, r *http.Request) {
-	var req scheduleRequest
-	hash, err := party.Read(r, &req)
-	key := r.Header.Get("Idempotency-Key")
-	switch {
-	case err != nil:
-	case key == "":
-		err = party.Refuse(http.StatusBadRequest, "key_missing", "send an Idempotency-Key")
-	case req.Reference == "" || req.ShipTo.PostalCode == "" || len(req.Lines) == 0:
-		err = party.Refuse(http.StatusBadRequest, "invalid_request", "reference, ship_to and lines are needed")
+func (q scheduleRequest) check() *party.Problem {
+	if q.ShipTo.PostalCode == "" {
+		return party.Invalid("ship_to.postal_code is needed.")
 	}
-	if err != nil {
-		party.Fail(w, err)
-		return
+	if len(q.Lines) == 0 || len(q.Lines) > maxLines {
+		return party.Invalid("lines must be 1 to 1000.")
 	}
-	s.arrivals.Count("schedule", req.Reference, key)
-	op, doc, fresh, err := s.decide(req, key, hash)
-	if err == nil {
-		err = op.commit.Wait()
-	}
-	if err == nil && op.parcel == nil {
-		err = notShippable
-	}
-	if err != nil {
-		party.Fail(w, err)
-		return
-	}
-	if fresh && req.ShipTo.PostalCode == "00004" {
-		party.Hold(r.Context(), s.deps.Clock, s.stopping, never)
-		return
-	}
-	if !fresh {
-		w.Header().Set("Idempotent-Replayed", "true")
-	}
-	party.Write(w, http.StatusCreated, doc)
-}
-
-// decide finds the key's operation or makes it. fresh tells that it was made now.
-func (s *Simulator) decide(req scheduleRequest, key string, hash uint64) (op operation, doc Document, fresh bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	op, found := s.ops[key]
-	switch {
-	case found && (op.hash != hash || op.kind != "schedule"):
-		return op, doc, false, party.Refuse(http.StatusUnprocessableEntity, "key_reused", "this key was used for another request")
-	case found && op.parcel == nil:
-		return op, doc, false, nil
-	case found:
-		return op, document(op.parcel), false, nil
-	}
-	l := line{Entry: "scheduled", Reference: req.Reference, Key: key, Postal: req.ShipTo.PostalCode, Hash: hash}
-	switch l.Postal {
-	case "00001":
-		l.Entry = "refused"
-	case "00002", "00003":
-		s.tried[key]++
-		if l.Postal == "00003" || s.tried[key] == 1 {
-			return op, doc, false, party.Refuse(http.StatusInternalServerError, "failed", "the carrier failed, as this postal code asks for")
+	for _, l := range q.Lines {
+		if !l.SKU.Valid() || l.Quantity <= 0 {
+			return party.Invalid("each line must have a sku and a positive quantity.")
 		}
 	}
-	s.write(l)
-	op = s.ops[key]
-	if op.parcel == nil {
-		return op, doc, true, nil
+	return party.CheckReference(q.Reference)
+}
+
+func (s *Simulator) schedule(w http.ResponseWriter, r *http.Request) {
+	var q scheduleRequest
+	c, problem := s.receive(w, r, kindSchedule, &q)
+	if problem == nil {
+		problem = q.check()
 	}
-	s.collect(op.parcel)
-	return op, document(op.parcel), true, nil
+	if problem != nil {
+		problem.ServeHTTP(w, r)
+		return
+	}
+	s.arrivals.For(c.kind, c.key, q.Reference)
+	c.print = party.Print(c.kind, "", q)
+	l, replayed, problem := s.once(r.Context(), c, func() (line, *party.Problem) { return s.decideSchedule(c, q) })
+	if problem == nil && !replayed && q.ShipTo.PostalCode == postalSilent {
+		s.door.Hold(r.Context())
+		party.Drop()
+	}
+	answer(w, r, l, replayed, problem)
 }
 
 func (s *Simulator) cancel(w http.ResponseWriter, r *http.Request) {
-	hash, err := party.Read(r, &struct{}{})
-	key := r.Header.Get("Idempotency-Key")
-	if err == nil && key == "" {
-		err = party.Refuse(http.StatusBadRequest, "key_missing", "send an Idempotency-Key")
-	}
-	if err != nil {
-		party.Fail(w, err)
+	c, problem := s.receive(w, r, kindCancel, &struct{}{})
+	if problem != nil {
+		problem.ServeHTTP(w, r)
 		return
 	}
-	op, doc, replayed, err := s.decideCancel(r.PathValue("id"), key, hash)
-	if err == nil {
-		err = op.commit.Wait()
-	}
-	if err != nil {
-		party.Fail(w, err)
+	id := r.PathValue("id")
+	was, _, problem := s.look(s.parcels, id, "a parcel of this id")
+	if problem != nil {
+		problem.ServeHTTP(w, r)
 		return
 	}
+	s.arrivals.For(c.kind, c.key, was.Reference)
+	c.print = party.Print(c.kind, id, nil)
+	c.locks = append(c.locks, "parcel "+id)
+	l, replayed, problem := s.once(r.Context(), c, func() (line, *party.Problem) { return s.decideCancel(c, id) })
+	answer(w, r, l, replayed, problem)
+}
+
+// answer sends the answer to the operation that a line is of.
+func answer(w http.ResponseWriter, r *http.Request, l line, replayed bool, problem *party.Problem) {
 	if replayed {
-		w.Header().Set("Idempotent-Replayed", "true")
+		party.Replayed(w)
 	}
-	party.Write(w, http.StatusOK, doc)
-}
-
-func (s *Simulator) decideCancel(id, key string, hash uint64) (op operation, doc Document, replayed bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.find(id)
-	if p == nil {
-		return op, doc, false, party.Refuse(http.StatusNotFound, "not_found", "there is no such parcel")
-	}
-	s.arrivals.Count("cancel", p.reference, key)
-	op, replayed = s.ops[key]
 	switch {
-	case replayed && (op.kind != "cancel" || op.parcel != p):
-		return op, doc, false, party.Refuse(http.StatusUnprocessableEntity, "key_reused", "this key was used for another request")
-	case replayed || p.status == "cancelled":
-		return op, document(p), replayed, nil
-	case p.status == "dispatched":
-		return op, doc, false, party.Refuse(http.StatusConflict, "dispatched", "the parcel has left")
+	case problem != nil:
+		problem.ServeHTTP(w, r)
+	case l.Entry == entryRefused:
+		(&party.Problem{Status: http.StatusUnprocessableEntity, Code: notShippable, Message: "We do not go there."}).ServeHTTP(w, r)
+	case l.Entry == entryScheduled:
+		party.Answer(w, http.StatusCreated, encode(l.document()))
+	default:
+		party.Answer(w, http.StatusOK, encode(l.document()))
 	}
-	s.write(line{Entry: "cancelled", ID: id, Reference: p.reference, Key: key, Hash: hash})
-	return s.ops[key], document(p), false, nil
 }
 
-// query tells what became of an idempotency key.
-func (s *Simulator) query(w http.ResponseWriter, r *http.Request) {
-	key := r.PathValue("key")
-	reference, _, _ := strings.Cut(key, ":")
-	s.arrivals.Count("query", reference, "")
+// receive counts and reads a call.
+func (s *Simulator) receive(w http.ResponseWriter, r *http.Request, kind string, q any) (call, *party.Problem) {
+	key, problem := party.Key(r)
+	s.arrivals.Count(kind, key)
+	if problem == nil {
+		problem = party.Read(w, r, q)
+	}
+	return call{kind: kind, key: key, trace: party.TraceParent(r), locks: []string{"key " + key}}, problem
+}
+
+// once finds the line that was written under the key of a call, or has decide return one and writes it.
+func (s *Simulator) once(ctx context.Context, c call, decide func() (line, *party.Problem)) (l line, replayed bool, p *party.Problem) {
+	release, err := s.locks.Hold(ctx, c.locks...)
+	if err != nil {
+		return l, false, party.Unavailable() // the caller has gone
+	}
+	defer release()
+	l, _, p = s.look(s.keys, c.key, "")
+	switch {
+	case p == nil && l.Print != c.print:
+		return l, false, party.KeyReused()
+	case p == nil:
+		return l, true, nil
+	case p.Status != http.StatusNotFound:
+		return l, false, p
+	}
+	if l, p = decide(); p != nil || l.Seq > 0 { // or it stands in the ledger already
+		return l, false, p
+	}
+	place, p := s.write(l)
+	if p == nil && l.Entry == entryScheduled && l.Dispatch != never {
+		s.collect(place, l.At)
+	}
+	return l, false, p
+}
+
+func (s *Simulator) decideSchedule(c call, q scheduleRequest) (line, *party.Problem) {
+	l := line{At: s.now(), Entry: entryScheduled, Reference: q.Reference, Key: c.key, Print: c.print}
+	switch q.ShipTo.PostalCode {
+	case postalRefused:
+		l.Entry = entryRefused
+		return l, nil
+	case postalFails:
+		return l, party.Failed()
+	case postalFailsOnce:
+		if s.fails(c.key) {
+			return l, party.Failed()
+		}
+	case postalNeverLeave:
+		l.Dispatch = never
+	}
+	l.ID, l.Lines, l.Trace = s.deps.IDs.New("par"), q.Lines, c.trace
+	return l, nil
+}
+
+// fails tells whether the key's operation is to fail now, since it has not done so before.
+func (s *Simulator) fails(key string) bool {
 	s.mu.Lock()
-	op, found := s.ops[key]
-	answer := OperationDocument{Key: key, Kind: op.kind, Status: "succeeded"}
-	if found && op.parcel != nil {
-		doc := document(op.parcel)
-		answer.Shipment = &doc
-	} else {
-		answer.Status, answer.Code = "refused", notShippable.Code
-	}
+	_, before := s.failed[key]
 	s.mu.Unlock()
-	if !found {
-		party.Fail(w, party.Refuse(http.StatusNotFound, "not_found", "the carrier has not done anything under this key"))
-		return
+	if before {
+		return false
 	}
-	if err := op.commit.Wait(); err != nil {
-		party.Fail(w, err)
-		return
+	// If it cannot be kept the call fails all the more.
+	_, _ = s.write(line{Note: noteFailed, At: s.now(), Key: key})
+	return true
+}
+
+func (s *Simulator) decideCancel(c call, id string) (line, *party.Problem) {
+	was, _, problem := s.look(s.parcels, id, "a parcel of this id")
+	switch {
+	case problem != nil:
+		return was, problem
+	case was.Entry == entryDispatched:
+		return was, party.Conflict("dispatched", "The parcel has left.")
+	case was.Entry == entryCancelled:
+		return was, nil
 	}
-	party.Write(w, http.StatusOK, answer)
+	return line{At: s.now(), Entry: entryCancelled, ID: id, Reference: was.Reference, Key: c.key, Print: c.print}, nil
 }

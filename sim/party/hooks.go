@@ -2,195 +2,130 @@ package party
 
 import (
 	"bytes"
-	"container/heap"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/shop"
 )
 
 const (
-	senders     = 128              // messages under way at once
-	sendTimeout = 10 * time.Second // for one try
-	retryMin    = 50 * time.Millisecond
-	retryMax    = 2 * time.Second
-	rawSecret   = "whsec_"
+	// sendTimeout bounds one delivery.
+	sendTimeout = 10 * time.Second
+	// maxAnswer is what is read of an answer, so that its connection can be used again.
+	maxAnswer = 64 << 10
+	// minSecret is the shortest secret in bytes that Standard Webhooks allow.
+	minSecret = 24
+	// secretPrefix begins a secret; base64 follows.
+	secretPrefix = "whsec_"
 )
 
-// Hook is a message to the customer. It is sent when it is due, and again until somebody answers.
-type Hook struct {
-	ID   string // the same for every delivery
-	Due  time.Time
-	Type string
-	Data any // its JSON form is the message's data
-	// Answer gets the status of an answer, and tells whether the message need not be sent again.
-	Answer func(status int) bool
-
-	tries int
+// Message is a webhook.
+type Message struct {
+	ID          string // the same for each delivery
+	TraceParent string
+	Body        []byte
 }
 
-// Hooks sends messages, signed per Standard Webhooks.
-type Hooks struct {
+// MessageID returns the id of the message about something.
+func MessageID(about string) string {
+	sum := sha256.Sum256([]byte(about))
+	return "msg_" + hex.EncodeToString(sum[:16])
+}
+
+// Sender delivers messages, signed per Standard Webhooks.
+type Sender struct {
 	url    string
 	secret []byte
-	deps   shop.Deps
-	http   *http.Client
-
-	mu    sync.Mutex
-	queue hookHeap
-	wake  chan struct{} // one token: there is an earlier one
+	client *http.Client
+	clock  shop.Clock
+	log    *slog.Logger
+	failed atomic.Bool // the last delivery
 }
 
-// NewHooks makes a sender; Run sends. An empty url means that there is nobody to tell.
-func NewHooks(url, secret string, deps shop.Deps) (*Hooks, error) {
-	h := &Hooks{url: url, deps: deps, wake: make(chan struct{}, 1), http: &http.Client{Timeout: sendTimeout,
-		Transport: &http.Transport{DialContext: deps.Net.DialContext, MaxIdleConnsPerHost: senders, DisableCompression: true}}}
-	if url == "" {
-		return h, nil
+// NewSender makes a sender to an address; an empty one means that there is nobody to tell.
+func NewSender(address, secret string, deps shop.Deps) (*Sender, error) {
+	s := &Sender{url: address, clock: deps.Clock, log: deps.Log, client: &http.Client{
+		Transport: &http.Transport{DialContext: deps.Net.DialContext, MaxIdleConns: workers, MaxIdleConnsPerHost: workers,
+			IdleConnTimeout: time.Minute, DisableCompression: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	if address == "" {
+		return s, nil
 	}
+	if u, err := url.Parse(address); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("webhook_url %q is not an absolute http URL", address)
+	}
+	text, marked := strings.CutPrefix(secret, secretPrefix)
 	var err error
-	if h.secret, err = base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, rawSecret)); err != nil || len(h.secret) < 24 {
-		return nil, fmt.Errorf("the webhook secret must be %s and the base64 of at least 24 bytes", rawSecret)
+	if s.secret, err = base64.StdEncoding.DecodeString(text); err != nil || !marked || len(s.secret) < minSecret {
+		return nil, errors.New("webhook_secret is not whsec_ and base64 of at least 24 bytes")
 	}
-	return h, nil
+	return s, nil
 }
 
-// Add puts a message into the queue.
-func (h *Hooks) Add(hook *Hook) {
-	if h.url == "" {
-		return
+// Enabled tells whether there is somebody to tell.
+func (s *Sender) Enabled() bool { return s.url != "" }
+
+// Send delivers a message once, and returns the status of the answer, 0 if there was none.
+func (s *Sender) Send(ctx context.Context, m Message) int {
+	limited, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	status, err := s.post(limited, m)
+	if ctx.Err() != nil {
+		return status // whatever went wrong, it was we who stopped
 	}
-	h.mu.Lock()
-	heap.Push(&h.queue, hook)
-	first := h.queue[0] == hook
-	h.mu.Unlock()
-	if first {
-		select {
-		case h.wake <- struct{}{}:
-		default: // a look at the queue is due anyway
-		}
+	good := Taken(status) || status == http.StatusConflict
+	if changed := s.failed.CompareAndSwap(good, !good); changed && !good {
+		s.log.Warn("a webhook was not taken, and will be sent again", "status", status, "err", err)
+	} else if changed {
+		s.log.Info("webhooks are taken again")
 	}
+	return status
 }
 
-// Run sends until ctx ends.
-func (h *Hooks) Run(ctx context.Context) error {
-	due := make(chan *Hook)
-	var wg sync.WaitGroup
-	for range senders {
-		wg.Go(func() {
-			for hook := range due {
-				h.send(ctx, hook)
-			}
-		})
-	}
-	defer wg.Wait()
-	defer close(due)
-	for {
-		hook, wait := h.pop()
-		if hook != nil {
-			select {
-			case due <- hook:
-			case <-ctx.Done():
-				return nil
-			}
-			continue
-		}
-		timer, stop := h.deps.Clock.Timer(wait)
-		select {
-		case <-h.wake:
-		case <-timer:
-		case <-ctx.Done():
-			stop()
-			return nil
-		}
-		stop()
-	}
-}
+// Taken tells whether a delivery need not be repeated.
+func Taken(status int) bool { return status >= 200 && status < 300 }
 
-// pop returns the first message if it is due, and otherwise how long there is nothing to do.
-func (h *Hooks) pop() (*Hook, time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.queue) == 0 {
-		return nil, time.Hour
-	}
-	if wait := h.queue[0].Due.Sub(h.deps.Clock.Now()); wait > 0 {
-		return nil, wait
-	}
-	return heap.Pop(&h.queue).(*Hook), 0
-}
-
-// send tries once, and puts the message back unless it was taken.
-func (h *Hooks) send(ctx context.Context, hook *Hook) {
-	status := h.Post(ctx, hook)
-	if status != 0 && hook.Answer(status) {
-		return
-	}
-	hook.tries++
-	most := retryMin << min(hook.tries, 10)
-	wait := retryMin/2 + time.Duration(h.deps.Rand.Float64()*float64(min(most, retryMax)))
-	hook.Due = h.deps.Clock.Now().Add(wait)
-	h.Add(hook)
-}
-
-// Post sends a message once and returns the status of the answer, 0 where none came.
-func (h *Hooks) Post(ctx context.Context, hook *Hook) int {
-	if h.url == "" {
-		return 0
-	}
-	now := h.deps.Clock.Now().UTC()
-	body, err := json.Marshal(struct {
-		Type string    `json:"type"`
-		At   time.Time `json:"timestamp"`
-		Data any       `json:"data"`
-	}{hook.Type, now, hook.Data})
+func (s *Sender) post(ctx context.Context, m Message) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(m.Body))
 	if err != nil {
-		h.deps.Log.Error("a message cannot be encoded", "type", hook.Type, "err", err)
-		return 0
+		return 0, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(body))
-	if err != nil {
-		return 0
-	}
-	stamp := strconv.FormatInt(now.Unix(), 10)
-	mac := hmac.New(sha256.New, h.secret)
-	_, _ = fmt.Fprintf(mac, "%s.%s.%s", hook.ID, stamp, body) // a hash never fails
+	stamp := strconv.FormatInt(s.clock.Now().Unix(), 10)
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Webhook-Id", hook.ID)
+	req.Header.Set("Webhook-Id", m.ID)
 	req.Header.Set("Webhook-Timestamp", stamp)
-	req.Header.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
-	resp, err := h.http.Do(req)
+	req.Header.Set("Webhook-Signature", "v1,"+s.sign(m, stamp))
+	if m.TraceParent != "" {
+		req.Header.Set("Traceparent", m.TraceParent)
+	}
+	resp, err := s.client.Do(req)
 	if err != nil {
-		return 0
+		return 0, err
 	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)); err != nil {
-		return 0
-	}
-	return resp.StatusCode
+	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+	return resp.StatusCode, errors.Join(err, resp.Body.Close())
 }
 
-// hookHeap orders messages by when they are due.
-type hookHeap []*Hook
-
-func (h hookHeap) Len() int           { return len(h) }
-func (h hookHeap) Less(i, j int) bool { return h[i].Due.Before(h[j].Due) }
-func (h hookHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *hookHeap) Push(x any)        { *h = append(*h, x.(*Hook)) }
-func (h *hookHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return x
+func (s *Sender) sign(m Message, stamp string) string {
+	mac := hmac.New(sha256.New, s.secret)
+	mac.Write([]byte(m.ID + "." + stamp + "."))
+	mac.Write(m.Body)
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
+
+// Close lets the connections go.
+func (s *Sender) Close() { s.client.CloseIdleConnections() }

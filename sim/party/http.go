@@ -1,151 +1,123 @@
+// Package party is what the simulated outside parties share: a ledger that is on disk before an answer
+// leaves, how calls are read and answered or not, counts of what arrived, and signed messages.
 package party
 
 import (
-	"bytes"
-	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"hash/fnv"
 	"io"
 	"net/http"
-	"sync"
-	"time"
-
-	"holdfast/shop"
+	"strconv"
 )
 
-// maxBody bounds a request.
-const maxBody = 256 << 10
+const (
+	// MaxBody is the largest body of a request.
+	MaxBody = 128 << 10
+	// maxKey is the longest idempotency key.
+	maxKey = 255
+	// maxReference is the longest reference to something of the caller's.
+	maxReference = 64
+	// traceParentLen is the length of a W3C traceparent of version 00.
+	traceParentLen = 55
+)
 
-// Refusal is an answer that is not a success.
-type Refusal struct {
-	Status  int    `json:"-"`
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
-
-func (r *Refusal) Error() string { return r.Code + ": " + r.Message }
-
-// Refuse makes a Refusal.
-func Refuse(status int, code, message string) *Refusal { return &Refusal{status, code, message} }
-
-// Read decodes a request's body and returns a hash of it, by which a key's repetition is known.
-func Read(r *http.Request, into any) (hash uint64, err error) {
-	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	if err != nil || len(b) > maxBody {
-		return 0, Refuse(http.StatusRequestEntityTooLarge, "too_large", "the body is too large or was cut off")
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return 0, Refuse(http.StatusBadRequest, "invalid_json", err.Error())
-	}
-	h := fnv.New64a()
-	_, _ = h.Write(b) // a hash never fails
-	return h.Sum64(), nil
-}
-
-// Write answers with v.
-func Write(w http.ResponseWriter, status int, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		status, b = http.StatusInternalServerError, []byte(`{"code":"internal","message":"the answer cannot be encoded"}`)
-	}
-	w.Header().Set("Content-Type", "application/json")
+// Answer sends a JSON document.
+func Answer(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n')) // whoever asked may be gone
+	_, _ = w.Write(append(body, '\n')) // where nobody listens any more, nobody is told
 }
 
-// Fail answers with an error: a Refusal as it is, anything else as a failure of ours.
-func Fail(w http.ResponseWriter, err error) {
-	var r *Refusal
-	if !errors.As(err, &r) {
-		r = Refuse(http.StatusInternalServerError, "failed", err.Error())
-	}
-	Write(w, r.Status, r)
-}
+// Replayed marks the answer as given before.
+func Replayed(w http.ResponseWriter) { w.Header().Set("Idempotent-Replayed", "true") }
 
-// Hold waits for d, or until the other side has gone or the party stops. It tells whether to answer.
-func Hold(ctx context.Context, clock shop.Clock, stopping <-chan struct{}, d time.Duration) bool {
-	timer, stop := clock.Timer(d)
-	defer stop()
-	select {
-	case <-timer:
-		return true
-	case <-ctx.Done():
-	case <-stopping:
-	}
-	return false
-}
-
-// Arrivals counts what arrived, since the start. Tests learn from it how often a party was asked.
-type Arrivals struct {
-	mu       sync.Mutex
-	total    int
-	byOp     map[string]int
-	byRef    map[string]map[string]int
-	keys     map[string]bool
-	repeated int
-}
-
-// NewArrivals makes the counts of the named operations.
-func NewArrivals(operations ...string) *Arrivals {
-	a := &Arrivals{byOp: map[string]int{}, byRef: map[string]map[string]int{}, keys: map[string]bool{}}
-	for _, op := range operations {
-		a.byOp[op] = 0
-	}
-	return a
-}
-
-// Count notes an arrival. A reference or a key may be empty.
-func (a *Arrivals) Count(operation, reference, key string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.total++
-	a.byOp[operation]++
-	if reference != "" {
-		if a.byRef[reference] == nil {
-			a.byRef[reference] = make(map[string]int, 2)
-		}
-		a.byRef[reference][operation]++
-	}
-	if key == "" {
-		return
-	}
-	if a.keys[key] {
-		a.repeated++
-	}
-	a.keys[key] = true
-}
-
-// ServeHTTP answers with the counts, of one reference if it is asked for.
-func (a *Arrivals) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if ref := r.URL.Query().Get("reference"); ref != "" {
-		counts := a.byRef[ref]
-		if counts == nil {
-			counts = map[string]int{}
-		}
-		Write(w, http.StatusOK, counts)
-		return
-	}
-	Write(w, http.StatusOK, struct {
-		Total    int            `json:"total"`
-		ByOp     map[string]int `json:"by_operation"`
-		Repeated int            `json:"keys_repeated"`
-	}{a.total, a.byOp, a.repeated})
-}
-
-// ServeLedger answers with the ledger.
-func ServeLedger(l *Ledger) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/x-ndjson")
-		_, _ = l.WriteTo(w) // whoever asked may be gone
-	}
-}
-
-// Healthy says that the party answers.
+// Healthy answers GET /healthz.
 func Healthy(w http.ResponseWriter, _ *http.Request) {
-	Write(w, http.StatusOK, map[string]string{"status": "ok"})
+	Answer(w, http.StatusOK, []byte(`{"status":"ok"}`))
+}
+
+// Unknown answers what has no handler of its own.
+func Unknown(w http.ResponseWriter, r *http.Request) {
+	NotFound(r.Method+" of this path").ServeHTTP(w, r)
+}
+
+// Key returns the request's idempotency key.
+func Key(r *http.Request) (string, *Problem) {
+	key := r.Header.Get("Idempotency-Key")
+	switch {
+	case key == "":
+		return "", &Problem{http.StatusBadRequest, "idempotency_key_missing", "The header Idempotency-Key is needed."}
+	case len(key) > maxKey || !printable(key):
+		return "", &Problem{http.StatusBadRequest, "idempotency_key_invalid", "The Idempotency-Key must be 1 to 255 printable ASCII characters."}
+	}
+	return key, nil
+}
+
+// Read reads the request's body, one JSON object, into v. Members that v does not know are left alone.
+func Read(w http.ResponseWriter, r *http.Request, v any) *Problem {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return &Problem{http.StatusRequestEntityTooLarge, "too_large", "The body is larger than " + strconv.Itoa(MaxBody) + " bytes."}
+	case err != nil:
+		return &Problem{http.StatusBadRequest, "unreadable", "The body did not come whole."}
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return &Problem{http.StatusBadRequest, "bad_json", "The body is not the JSON object that is asked for: " + complaint(err)}
+	}
+	return nil
+}
+
+// complaint says what is wrong with a body without quoting it: it may hold an address.
+func complaint(err error) string {
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		return "the member " + strconv.Quote(kind.Field) + " is not of type " + kind.Type.String() + "."
+	}
+	return "it cannot be parsed."
+}
+
+// CheckReference returns nil for a reference that can be kept.
+func CheckReference(reference string) *Problem {
+	if reference == "" || len(reference) > maxReference || !printable(reference) {
+		return Invalid("reference must be 1 to 64 printable ASCII characters.")
+	}
+	return nil
+}
+
+// TraceParent returns the trace that the request belongs to, "" if it says none or nothing readable.
+func TraceParent(r *http.Request) string {
+	tp := r.Header.Get("Traceparent")
+	if len(tp) != traceParentLen || !printable(tp) {
+		return ""
+	}
+	return tp
+}
+
+// Print returns a short fingerprint of what a request asks for, to tell a repetition from a new use of
+// its key.
+func Print(kind, id string, request any) string {
+	b, err := json.Marshal(struct {
+		Kind, ID string
+		Request  any
+	}{kind, id, request})
+	if err != nil {
+		panic(err) // it was JSON when it came
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
 }

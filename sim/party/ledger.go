@@ -1,5 +1,3 @@
-// Package party is what the simulated outside parties share: a ledger that is on disk before an answer
-// leaves, signed messages to their customer, and counts of what arrived.
 package party
 
 import (
@@ -7,218 +5,202 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
+	"net/http"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"time"
 
 	"holdfast/shop"
 )
 
-// ledgerFile is the ledger's name in a party's directory.
-const ledgerFile = "ledger.ndjson"
+const (
+	// ledgerFile is the ledger's name in a party's directory.
+	ledgerFile = "ledger.ndjson"
+	// maxLine is the longest line, in bytes.
+	maxLine = 256 << 10
+	// fewBytes is what is read of a line at first; most are shorter.
+	fewBytes = 1 << 10
+	// maxSpare is the largest buffer that is kept for the next write.
+	maxSpare = 1 << 20
+)
 
-// Commit is the way of a line to the disk.
-type Commit struct {
-	done chan struct{}
-	err  error
-}
+const (
+	// entryPrefix begins an entry's line; every other line is a note.
+	entryPrefix = `{"seq":`
+	// moreSuffix ends a line that is nothing without the next one.
+	moreSuffix = `,"more":true}`
+)
 
-// Wait returns once the line is on disk, or with the reason why it never will be. A nil Commit has been
-// on disk since before the start.
-func (c *Commit) Wait() error {
-	if c == nil {
-		return nil
-	}
-	<-c.done
-	return c.err
-}
+// ErrClosed is returned after Close.
+var ErrClosed = errors.New("the ledger is closed")
 
-// Ledger is an append-only file of lines. Lines that come while the disk is busy are synced together.
+// Ledger is an append-only file of lines that are on disk before anybody is answered. It is the only
+// store that a party has: what is kept in memory are places in it. Its entries are numbered from 1 without
+// gaps; between them stand notes, which are the party's own and are not shown to others.
 type Ledger struct {
-	f    shop.File
-	name string
-	open func(string) (shop.File, error)
-	// lost is called, from a goroutine of the ledger, when lines could not be written: everything after
-	// the last good one is gone, and the caller has to read it all again with Replay.
-	lost func()
+	file  shop.File
+	clock shop.Clock
+	every time.Duration
+	lead  chan struct{} // holds a value while somebody writes
 
 	mu     sync.Mutex
-	buf    []byte
-	next   *Commit
-	good   int64 // bytes that are on disk
-	broken bool  // lines were lost, and Replay has not been called since
+	open   *batch // the lines that wait for the next write
+	next   int64  // the number of the next entry
+	size   int64  // of the file, as far as it is on disk
+	last   int64  // the number of the last entry on disk
 	closed bool
-	work   chan struct{} // one token: there is something in buf
-	ended  chan struct{}
+
+	// Only who leads touches these.
+	spare   []byte
+	synced  time.Time
+	garbage bool // a failed write may have left bytes beyond size
 }
 
-var errLost = errors.New("the ledger could not be written; nothing was done")
+// Replay is given each line of the file with its place, in order. A line that it returns an error for
+// is unreadable.
+type Replay func(place int64, line []byte) error
 
-// OpenLedger opens the ledger in dir. A torn last line, from a crash, is cut off. lost must take its own
-// locks and call Replay.
-func OpenLedger(files shop.Files, dir string, lost func()) (*Ledger, error) {
-	if err := files.MkdirAll(dir, 0o755); err != nil {
+// OpenLedger opens or makes the ledger in dir and replays it. Where a crash has torn the last line, or the
+// last group of lines, it is cut off: nobody was ever answered for it. Between two syncs it lets at
+// least every pass, if others may be served by the same sync.
+func OpenLedger(dir string, every time.Duration, deps shop.Deps, replay Replay) (*Ledger, error) {
+	if err := deps.Files.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	name := filepath.Join(dir, ledgerFile)
-	f, err := files.Append(name, 0o644)
+	path := filepath.Join(dir, ledgerFile)
+	f, err := deps.Files.Append(path, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	l := &Ledger{f: f, name: name, open: files.Open, lost: lost, next: newCommit(), work: make(chan struct{}, 1), ended: make(chan struct{})}
-	if err := l.cutTorn(); err != nil {
-		return nil, errors.Join(err, f.Close())
+	l := &Ledger{file: f, clock: deps.Clock, every: every, lead: make(chan struct{}, 1), open: newBatch(nil)}
+	if err := l.load(replay); err != nil {
+		return nil, errors.Join(fmt.Errorf("the ledger %s: %w", path, err), f.Close())
 	}
-	go l.run()
+	l.next = l.last + 1
 	return l, nil
 }
 
-func newCommit() *Commit { return &Commit{done: make(chan struct{})} }
-
-// cutTorn removes what follows the last whole line.
-func (l *Ledger) cutTorn() error {
-	info, err := l.f.Stat()
+// load replays the file and cuts off what a crash has torn.
+func (l *Ledger) load(replay Replay) error {
+	info, err := l.file.Stat()
 	if err != nil {
 		return err
 	}
-	b := make([]byte, 64<<10)
-	end := info.Size()
-	for end > 0 {
-		n := min(end, int64(len(b)))
-		if _, err := l.f.ReadAt(b[:n], end-n); err != nil && !errors.Is(err, io.EOF) {
+	end, err := scan(io.NewSectionReader(l.file, 0, info.Size()), func(place int64, line []byte) error {
+		if !isEntry(line) {
+			return replay(place, line)
+		}
+		if seq := number(line); seq != l.last+1 {
+			return fmt.Errorf("entry %d follows entry %d", seq, l.last)
+		}
+		if err := replay(place, line); err != nil {
 			return err
 		}
-		if i := bytes.LastIndexByte(b[:n], '\n'); i >= 0 {
-			end = end - n + int64(i) + 1
-			break
-		}
-		end -= n
+		l.last++
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	l.good = end
+	l.size = end
 	if end == info.Size() {
 		return nil
 	}
-	return l.f.Truncate(end)
+	if err := l.file.Truncate(end); err != nil {
+		return fmt.Errorf("cut off the torn end: %w", err)
+	}
+	return l.file.Sync()
 }
 
-// Replay hands every line that is on disk to each, and makes the ledger take lines again.
-func (l *Ledger) Replay(each func(line []byte) error) error {
-	l.mu.Lock()
-	size := l.good
-	l.mu.Unlock()
-	r := io.NewSectionReader(l.f, 0, size)
-	var rest []byte
-	b := make([]byte, 256<<10)
-	for n := 1; ; n++ {
-		k, err := r.Read(b)
-		rest = append(rest, b[:k]...)
-		for {
-			i := bytes.IndexByte(rest, '\n')
-			if i < 0 {
-				break
+// Append writes entries as one: after a crash all of them are there or none. It returns the place of the
+// last one once all are on disk. Each is a JSON object without "seq", which is put before its members.
+func (l *Ledger) Append(entries ...[]byte) (place int64, err error) {
+	return l.write(func(t *batch) int {
+		at := 0
+		for i, e := range entries {
+			at = len(t.buf)
+			t.buf = append(t.buf, entryPrefix...)
+			t.buf = append(strconv.AppendInt(t.buf, l.next, 10), ',')
+			t.buf = append(t.buf, e[1:]...)
+			if i < len(entries)-1 {
+				t.buf = append(t.buf[:len(t.buf)-1], moreSuffix...)
 			}
-			if err := each(rest[:i]); err != nil {
-				return fmt.Errorf("%s: %w", l.name, err)
-			}
-			rest = rest[i+1:]
+			t.buf = append(t.buf, '\n')
+			l.next++
 		}
-		if errors.Is(err, io.EOF) {
-			break
+		return at
+	})
+}
+
+// Note writes a line that is not an entry, and returns its place once it is on disk.
+func (l *Ledger) Note(line []byte) (place int64, err error) {
+	return l.write(func(t *batch) int {
+		at := len(t.buf)
+		t.buf = append(append(t.buf, line...), '\n')
+		return at
+	})
+}
+
+// Line reads the line at a place.
+func (l *Ledger) Line(place int64) ([]byte, error) {
+	l.mu.Lock()
+	closed := l.closed
+	l.mu.Unlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	for n := fewBytes; n <= maxLine; n *= 4 {
+		buf := make([]byte, n)
+		got, err := l.file.ReadAt(buf, place)
+		if i := bytes.IndexByte(buf[:got], '\n'); i >= 0 {
+			return buf[:i], nil
 		}
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("read the ledger: %w", err)
 		}
 	}
+	return nil, fmt.Errorf("read the ledger: no line at %d", place)
+}
+
+// WriteTo writes the entries that are on disk, and no notes.
+func (l *Ledger) WriteTo(w io.Writer) (n int64, err error) {
 	l.mu.Lock()
-	l.broken = false
+	size := l.size
 	l.mu.Unlock()
-	return nil
-}
-
-// Append puts a line, which ends with a newline, after those appended before it. The caller holds the
-// lock under which it decided on the line, and waits for the Commit without it.
-func (l *Ledger) Append(line []byte) *Commit {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed || l.broken {
-		c := newCommit()
-		c.err = errLost
-		close(c.done)
-		return c
-	}
-	l.buf = append(l.buf, line...)
-	c := l.next
-	select {
-	case l.work <- struct{}{}:
-	default: // the writer has been told
-	}
-	return c
-}
-
-// WriteTo copies what is on disk to w.
-func (l *Ledger) WriteTo(w io.Writer) (int64, error) {
-	l.mu.Lock()
-	size := l.good
-	l.mu.Unlock()
-	f, err := l.open(l.name)
-	if err != nil {
-		return 0, err
-	}
-	n, err := io.Copy(w, io.LimitReader(f, size))
-	return n, errors.Join(err, f.Close())
-}
-
-// run writes and syncs until Close.
-func (l *Ledger) run() {
-	defer close(l.ended)
-	for range l.work {
-		l.mu.Lock()
-		lines, c := l.buf, l.next
-		l.buf, l.next = nil, newCommit()
-		l.mu.Unlock()
-		if len(lines) == 0 {
-			continue
+	_, err = scan(io.NewSectionReader(l.file, 0, size), func(_ int64, line []byte) error {
+		if !isEntry(line) {
+			return nil
 		}
-		if _, err := l.f.Write(lines); err == nil {
-			err = l.f.Sync()
-			if err == nil {
-				l.mu.Lock()
-				l.good += int64(len(lines))
-				l.mu.Unlock()
-				close(c.done)
-				continue
-			}
-		}
-		l.fail(c)
-	}
+		k, err := w.Write(append(line, '\n')) // where it also stands in scan's buffer
+		n += int64(k)
+		return err
+	})
+	return n, err
 }
 
-// fail undoes a write that failed, and everything that was decided after it.
-func (l *Ledger) fail(c *Commit) {
-	l.mu.Lock()
-	l.broken = true
-	later := l.next
-	l.buf, l.next = nil, newCommit()
-	good := l.good
-	l.mu.Unlock()
-	err := l.f.Truncate(good)
-	for _, lost := range []*Commit{c, later} {
-		lost.err = errors.Join(errLost, err)
-		close(lost.done)
-	}
-	l.lost()
-}
-
-// Close writes what is left and closes the file.
+// Close writes what waits, and closes the file. Only the first call does.
 func (l *Ledger) Close() error {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		return fs.ErrClosed
+		return nil
 	}
 	l.closed = true
-	close(l.work)
+	t, waiting := l.open, len(l.open.buf) > 0
 	l.mu.Unlock()
-	<-l.ended
-	return l.f.Close()
+	var err error
+	if waiting {
+		err = l.commit(t)
+	}
+	l.lead <- struct{}{} // for good: nobody writes to a closed file
+	return errors.Join(err, l.file.Close())
+}
+
+// ServeHTTP answers GET /ledger.
+func (l *Ledger) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	if _, err := l.WriteTo(w); err != nil {
+		panic(http.ErrAbortHandler) // so that nobody takes a part for the whole
+	}
 }

@@ -2,34 +2,23 @@ package psp
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
-	"strconv"
 	"strings"
-	"time"
 
 	"holdfast/shop"
 	"holdfast/sim/party"
 )
 
-// The operations.
-const (
-	kindAuthorise = "authorise"
-	kindCapture   = "capture"
-	kindVoid      = "void"
-	kindRefund    = "refund"
-
-	autoCapture = "#capture" // ends the key of a capture that came with its authorisation
-)
-
-// never is how long a request that is never answered is held at most.
-const never = time.Minute
-
-// OperationDocument is what the API says of an idempotency key.
-type OperationDocument struct {
-	Key           string    `json:"key"`
-	Kind          string    `json:"kind"`
-	Status        string    `json:"status"`
-	Authorisation *Document `json:"authorisation,omitempty"`
+// call is an operation that somebody asks for.
+type call struct {
+	kind  string
+	id    string // the authorisation, "" if there is none yet
+	key   string
+	print string
+	trace string
+	b     behaviour
 }
 
 type authoriseRequest struct {
@@ -40,243 +29,201 @@ type authoriseRequest struct {
 	Capture       bool          `json:"capture"`
 }
 
-func (r authoriseRequest) check() error {
-	if _, ok := r.Currency.Exponent(); !ok || r.Amount <= 0 || r.Reference == "" || !strings.HasPrefix(r.PaymentMethod, "tok_") {
-		return party.Refuse(http.StatusBadRequest, "invalid_request", "amount must be positive, currency known, reference not empty and payment_method a token")
+func (q authoriseRequest) check() *party.Problem {
+	if _, known := q.Currency.Exponent(); !known {
+		return party.Invalid("currency must be a code of ISO 4217.")
 	}
-	return nil
+	if q.Amount <= 0 {
+		return party.Invalid("amount must be positive, in minor units.")
+	}
+	if !strings.HasPrefix(q.PaymentMethod, "tok_") {
+		return party.Invalid("payment_method must be a token.")
+	}
+	return party.CheckReference(q.Reference)
 }
 
 func (s *Simulator) authorise(w http.ResponseWriter, r *http.Request) {
-	var req authoriseRequest
-	hash, err := party.Read(r, &req)
-	key := r.Header.Get("Idempotency-Key")
-	if err == nil {
-		err = req.check()
+	var q authoriseRequest
+	c, problem := s.receive(w, r, kindAuthorise, &q)
+	if problem == nil {
+		problem = q.check()
 	}
-	if err == nil && key == "" {
-		err = party.Refuse(http.StatusBadRequest, "key_missing", "send an Idempotency-Key")
-	}
-	if err != nil {
-		party.Fail(w, err)
+	if problem != nil {
+		problem.ServeHTTP(w, r)
 		return
 	}
-	s.arrivals.Count(kindAuthorise, req.Reference, key)
-	op, doc, fresh, err := s.decide(req, key, hash)
-	if err == nil {
-		err = op.commit.Wait()
-	}
-	if err != nil {
-		party.Fail(w, err)
-		return
-	}
-	if fresh && !s.deliver(r.Context(), req.PaymentMethod, key, op, doc) {
-		return
-	}
-	if !fresh {
-		w.Header().Set("Idempotent-Replayed", "true")
-	}
-	status := http.StatusCreated
-	if op.status == "declined" {
-		status = http.StatusPaymentRequired
-	}
-	party.Write(w, status, doc)
+	s.arrivals.For(c.kind, c.key, q.Reference)
+	c.print = party.Print(c.kind, "", q)
+	c.b = behaviourOf(q.PaymentMethod)
+	s.once(w, r, c, func() ([]line, *party.Problem) { return s.decideAuthorise(c, q) })
 }
 
-// decide finds the key's operation or makes it. fresh tells that it was made now.
-func (s *Simulator) decide(req authoriseRequest, key string, hash uint64) (op operation, doc Document, fresh bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if op, found := s.ops[key]; found {
-		if op.hash != hash {
-			return op, doc, false, party.Refuse(http.StatusUnprocessableEntity, "key_reused", "this key was used for another request")
-		}
-		if op.status != "failed" {
-			return op, s.document(op.auth), false, nil
-		}
-	}
-	l := line{Entry: "authorised", Reference: req.Reference, Key: key, Amount: req.Amount, Currency: req.Currency, Method: req.PaymentMethod, Hash: hash}
-	switch req.PaymentMethod {
-	case "tok_declined":
-		l.Entry, l.Code = "declined", "card_declined"
-	case "tok_insufficient_funds":
-		l.Entry, l.Code = "declined", "insufficient_funds"
-	case "tok_error_once", "tok_error":
-		s.tried[key]++
-		if req.PaymentMethod == "tok_error" || s.tried[key] == 1 {
-			return op, doc, false, party.Refuse(http.StatusInternalServerError, "failed", "the provider failed, as this payment method asks for")
-		}
-	case "tok_timeout_fail":
-		l.Entry = "failed"
-		return s.write(l), doc, true, nil
-	}
-	op = s.write(l)
-	if req.Capture && op.status == "succeeded" {
-		op2 := line{Entry: "captured", Authorisation: authID(op.auth.number), Reference: req.Reference, Key: key + autoCapture, Amount: req.Amount, Currency: req.Currency, Hash: hash}
-		s.write(op2)
-	}
-	return op, s.document(op.auth), true, nil
-}
+func (s *Simulator) capture(w http.ResponseWriter, r *http.Request) { s.change(w, r, kindCapture) }
+func (s *Simulator) void(w http.ResponseWriter, r *http.Request)    { s.change(w, r, kindVoid) }
+func (s *Simulator) refund(w http.ResponseWriter, r *http.Request)  { s.change(w, r, kindRefund) }
 
-// deliver does with a fresh authorisation what its payment method asks for, and tells whether to answer.
-func (s *Simulator) deliver(ctx context.Context, method, key string, op operation, doc Document) bool {
-	hook := func() *party.Hook { return s.hook(key, op, doc) }
-	switch method {
-	case "tok_slow":
-		return party.Hold(ctx, s.deps.Clock, s.stopping, s.cfg.Slow)
-	case "tok_timeout_ok", "tok_timeout_fail":
-		return party.Hold(ctx, s.deps.Clock, s.stopping, never) && false
-	case "tok_webhook_twice":
-		h := hook()
-		s.hooks.Add(h)
-		again := *h // the same message, delivered once more
-		s.hooks.Add(&again)
-	case "tok_webhook_first":
-		h := hook()
-		if status := s.hooks.Post(ctx, h); !h.Answer(status) {
-			s.hooks.Add(h)
-		}
-	default:
-		if s.cfg.Webhooks == WebhooksAll {
-			s.hooks.Add(hook())
-		}
-	}
-	return true
-}
-
-// hook is the message about an operation.
-func (s *Simulator) hook(key string, op operation, doc Document) *party.Hook {
-	return &party.Hook{ID: s.deps.IDs.New("msg"), Due: s.deps.Clock.Now(), Type: map[string]string{kindAuthorise: "authorisation", kindCapture: "capture", kindVoid: "void", kindRefund: "refund"}[op.kind] + "." + op.status,
-		Data:   OperationDocument{Key: key, Kind: op.kind, Status: op.status, Authorisation: &doc},
-		Answer: func(status int) bool { return status >= 200 && status < 300 }}
-}
-
-// change captures, voids or refunds.
-func (s *Simulator) change(w http.ResponseWriter, r *http.Request) {
-	var req struct {
+// change captures, voids or refunds an authorisation.
+func (s *Simulator) change(w http.ResponseWriter, r *http.Request, kind string) {
+	var q struct {
 		Amount shop.Amount `json:"amount"`
 	}
-	hash, err := party.Read(r, &req)
-	key, kind, id := r.Header.Get("Idempotency-Key"), r.PathValue("kind"), r.PathValue("id")
-	switch {
-	case err != nil:
-	case kind != kindCapture && kind != kindVoid && kind != kindRefund:
-		err = party.Refuse(http.StatusNotFound, "not_found", "there are capture, void and refund")
-	case key == "":
-		err = party.Refuse(http.StatusBadRequest, "key_missing", "send an Idempotency-Key")
-	}
-	if err != nil {
-		party.Fail(w, err)
+	c, problem := s.receive(w, r, kind, &q)
+	if problem != nil {
+		problem.ServeHTTP(w, r)
 		return
 	}
-	op, doc, fresh, err := s.decideChange(kind, id, key, req.Amount, hash)
-	if err == nil {
-		err = op.commit.Wait()
+	c.id = r.PathValue("id")
+	c.print = party.Print(kind, c.id, q)
+	if reference := s.reference(c.id); reference != "" {
+		s.arrivals.For(kind, c.key, reference)
 	}
-	if err != nil {
-		party.Fail(w, err)
-		return
-	}
-	if fresh && s.cfg.Webhooks == WebhooksAll {
-		s.hooks.Add(s.hook(key, op, doc))
-	}
-	if !fresh {
-		w.Header().Set("Idempotent-Replayed", "true")
-	}
-	party.Write(w, http.StatusOK, doc)
+	s.once(w, r, c, func() ([]line, *party.Problem) {
+		was, _, problem := s.look(s.auths, c.id, "an authorisation of this id")
+		if problem != nil {
+			return nil, problem
+		}
+		return s.decideChange(c, was, q.Amount)
+	})
 }
 
-func (s *Simulator) decideChange(kind, id, key string, amount shop.Amount, hash uint64) (op operation, doc Document, fresh bool, err error) {
+// receive counts and reads a call.
+func (s *Simulator) receive(w http.ResponseWriter, r *http.Request, kind string, q any) (call, *party.Problem) {
+	key, problem := party.Key(r)
+	s.arrivals.Count(kind, key)
+	if problem == nil {
+		problem = party.Read(w, r, q)
+	}
+	return call{kind: kind, key: key, trace: party.TraceParent(r)}, problem
+}
+
+// once does what decide decides on, once for a key, and answers.
+func (s *Simulator) once(w http.ResponseWriter, r *http.Request, c call, decide func() ([]line, *party.Problem)) {
+	l, place, replayed, problem := s.settle(r.Context(), c, decide)
+	switch {
+	case problem != nil:
+		problem.ServeHTTP(w, r)
+	case l.Note == noteNever:
+		s.door.Hold(r.Context())
+		party.Drop()
+	case replayed:
+		party.Replayed(w)
+		answer(w, l)
+	default:
+		s.reply(w, r, c.b, done{l, place})
+	}
+}
+
+// settle finds what was done under the key of a call, or does it.
+func (s *Simulator) settle(ctx context.Context, c call, decide func() ([]line, *party.Problem)) (l line, place int64, replayed bool, p *party.Problem) {
+	names := []string{"key " + c.key}
+	if c.id != "" {
+		names = append(names, "authorisation "+c.id)
+	}
+	release, err := s.locks.Hold(ctx, names...)
+	if err != nil {
+		return l, 0, false, party.Unavailable() // the caller has gone
+	}
+	defer release()
+	l, place, p = s.look(s.keys, c.key, "")
+	switch {
+	case p == nil && l.Print != c.print:
+		return l, 0, false, party.KeyReused()
+	case p == nil:
+		return l, place, true, nil
+	case p.Status != http.StatusNotFound:
+		return l, 0, false, p
+	}
+	lines, p := decide()
+	if p != nil {
+		return l, 0, false, p
+	}
+	place, p = s.write(lines)
+	return lines[len(lines)-1], place, false, p
+}
+
+// write puts lines into the ledger, and remembers where the last one is.
+func (s *Simulator) write(lines []line) (int64, *party.Problem) {
+	last := lines[len(lines)-1]
+	var place int64
+	var err error
+	if last.Note != "" {
+		place, err = s.ledger.Note(encode(last))
+	} else {
+		texts := make([][]byte, len(lines))
+		for i, l := range lines {
+			texts[i] = encode(l)
+		}
+		place, err = s.ledger.Append(texts...)
+	}
+	if s.unwritten(err) {
+		return 0, party.Unavailable()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.find(id)
-	if a == nil {
-		return op, doc, false, party.Refuse(http.StatusNotFound, "not_found", "there is no such authorisation")
+	switch last.Note {
+	case "":
+		s.keys.Put(last.Key, place)
+		s.auths.Put(last.Authorisation, place)
+		delete(s.failed, last.Key)
+	case noteNever:
+		s.keys.Put(last.Key, place)
+	case noteFailed:
+		s.failed[last.Key] = struct{}{}
+	case noteUndoFailed:
+		s.undosFailed[last.Authorisation]++
 	}
-	s.arrivals.Count(kind, a.reference, key)
-	if op, found := s.ops[key]; found {
-		if op.hash != hash || op.kind != kind || op.auth != a {
-			return op, doc, false, party.Refuse(http.StatusUnprocessableEntity, "key_reused", "this key was used for another request")
-		}
-		return op, s.document(a), false, nil
-	}
-	if kind != kindCapture && s.failsUndo(a) {
-		return op, doc, false, party.Refuse(http.StatusInternalServerError, "failed", "the provider failed, as this payment method asks for")
-	}
-	l := line{Authorisation: id, Reference: a.reference, Key: key, Amount: amount, Currency: a.currency, Hash: hash}
-	allowed := false
-	switch kind {
-	case kindCapture:
-		l.Entry = "captured"
-		allowed = a.declined == "" && !a.voided && a.captured == 0 && amount > 0 && amount <= a.amount
-	case kindVoid:
-		l.Entry, l.Amount = "voided", a.amount
-		allowed = a.declined == "" && !a.voided && a.captured == 0
-	case kindRefund:
-		l.Entry = "refunded"
-		allowed = amount > 0 && a.refunded+amount <= a.captured
-	}
-	if !allowed {
-		return op, doc, false, party.Refuse(http.StatusConflict, "not_allowed", "an authorisation that is "+s.document(a).Status+" does not allow this "+kind)
-	}
-	op = s.write(l)
-	return op, s.document(a), true, nil
+	return place, nil
 }
 
-// failsUndo tells whether this void or refund is one of those that fail.
-func (s *Simulator) failsUndo(a *authorisation) bool {
-	rest, ok := strings.CutPrefix(a.method, "tok_void_fails")
-	if !ok {
-		return false
-	}
-	if rest == "" {
-		return true
-	}
-	n, err := strconv.Atoi(strings.TrimPrefix(rest, "_"))
-	if err != nil {
-		return false
-	}
-	id := authID(a.number)
-	s.tried[id]++
-	return s.tried[id] <= n
-}
-
-func (s *Simulator) get(w http.ResponseWriter, r *http.Request) {
-	s.arrivals.Count("query", "", "")
+// look reads the line that an index has for a name.
+func (s *Simulator) look(in *party.Index, name, what string) (l line, place int64, p *party.Problem) {
 	s.mu.Lock()
-	a := s.find(r.PathValue("id"))
-	var doc Document
-	if a != nil {
-		doc = s.document(a)
-	}
-	s.mu.Unlock()
-	if a == nil {
-		party.Fail(w, party.Refuse(http.StatusNotFound, "not_found", "there is no such authorisation"))
-		return
-	}
-	party.Write(w, http.StatusOK, doc)
-}
-
-// query tells what became of an idempotency key.
-func (s *Simulator) query(w http.ResponseWriter, r *http.Request) {
-	key := r.PathValue("key")
-	reference, _, _ := strings.Cut(key, ":")
-	s.arrivals.Count("query", reference, "")
-	s.mu.Lock()
-	op, found := s.ops[key]
-	answer := OperationDocument{Key: key, Kind: op.kind, Status: op.status}
-	if found && op.auth != nil {
-		doc := s.document(op.auth)
-		answer.Authorisation = &doc
-	}
+	place, found := in.Place(name)
 	s.mu.Unlock()
 	if !found {
-		party.Fail(w, party.Refuse(http.StatusNotFound, "not_found", "the provider has not done anything under this key"))
-		return
+		return l, 0, party.NotFound(what)
 	}
-	if err := op.commit.Wait(); err != nil {
-		party.Fail(w, err)
-		return
+	l, err := s.read(place)
+	if err != nil {
+		return l, 0, party.Unavailable()
 	}
-	party.Write(w, http.StatusOK, answer)
+	return l, place, nil
+}
+
+// reference returns what an authorisation is for, "" if there is none.
+func (s *Simulator) reference(id string) string {
+	s.mu.Lock()
+	place, found := s.auths.Place(id)
+	s.mu.Unlock()
+	if !found {
+		return ""
+	}
+	text, err := s.ledger.Line(place)
+	if err != nil {
+		return ""
+	}
+	return party.Field(text, "reference")
+}
+
+func (s *Simulator) read(place int64) (l line, err error) {
+	text, err := s.ledger.Line(place)
+	if err == nil {
+		err = json.Unmarshal(text, &l)
+	}
+	if err != nil && !errors.Is(err, party.ErrClosed) {
+		s.deps.Log.Error("the payment provider's ledger cannot be read", "err", err)
+	}
+	return l, err
+}
+
+// unwritten tells whether a write has failed. A run of them is logged once.
+func (s *Simulator) unwritten(err error) bool {
+	s.mu.Lock()
+	before := s.full
+	s.full = err != nil
+	s.mu.Unlock()
+	if err != nil && !before && !errors.Is(err, party.ErrClosed) {
+		s.deps.Log.Error("the payment provider's ledger cannot be written", "err", err)
+	}
+	return err != nil
 }

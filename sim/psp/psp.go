@@ -4,25 +4,21 @@
 //	tok_ok                                 authorises, captures, voids, refunds
 //	tok_declined, tok_insufficient_funds   declines
 //	tok_slow                               answers after a while
-//	tok_error_once, tok_error              fails the first time, or always
-//	tok_timeout_ok, tok_timeout_fail       does it or not, and never answers; a query tells
-//	tok_void_fails_N, tok_void_fails       void and refund fail N times, or always
-//	tok_webhook_twice, tok_webhook_first   the message comes twice, or before the answer
+//	tok_error_once, tok_error              500 to the first call of a key, or to every call
+//	tok_timeout_ok, tok_timeout_fail       authorises or not, and never answers; a query tells
+//	tok_void_fails_N, tok_void_fails       void and refund fail N times, or for ever
+//	tok_webhook_twice, tok_webhook_first   the webhook comes twice, or before the answer
 //
-// Any other method behaves as tok_ok.
+// Any other method behaves as tok_ok. Faults are about the authorisation, but for those of void and
+// refund. What a fault has done so far is in the ledger and outlives a restart.
 package psp
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
-	"time"
 
 	"holdfast/shop"
 	"holdfast/sim/party"
@@ -33,206 +29,101 @@ type Simulator struct {
 	cfg      Config
 	deps     shop.Deps
 	ledger   *party.Ledger
-	hooks    *party.Hooks
+	sender   *party.Sender
+	queue    *party.Queue // of webhooks
 	arrivals *party.Arrivals
-	stopping chan struct{}
+	door     *party.Door
+	locks    *party.Locks // of keys and authorisations that something is being done to
 
-	mu    sync.Mutex
-	auths []*authorisation
-	ops   map[string]operation
-	tried map[string]int // failures on purpose, by key or authorisation; forgotten at a restart
-	seq   int64
+	mu          sync.Mutex
+	keys        *party.Index        // where the line of a key's operation is
+	auths       *party.Index        // where the latest line of an authorisation is
+	failed      map[string]struct{} // keys that have failed, and not been used since
+	undosFailed map[string]int      // voids and refunds that have failed, by authorisation
+	full        bool                // the last write has failed
 }
 
-// authorisation is what is kept of one.
-type authorisation struct {
-	number     int
-	reference  string
-	method     string
-	currency   shop.Currency
-	amount     shop.Amount
-	captured   shop.Amount
-	refunded   shop.Amount
-	declined   string
-	voided     bool
-	authorised time.Time
-}
-
-// operation is what is kept of an idempotency key.
-type operation struct {
-	auth   *authorisation // nil for one that failed for good
-	kind   string
-	hash   uint64
-	status string // succeeded, declined, failed
-	commit *party.Commit
-}
-
-// New opens the provider on its directory.
+// New opens the provider on its directory; Run sends its webhooks.
 func New(cfg Config, deps shop.Deps) (*Simulator, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Simulator{cfg: cfg, deps: deps, stopping: make(chan struct{}),
-		arrivals: party.NewArrivals(kindAuthorise, kindCapture, kindVoid, kindRefund, "query")}
+	s := &Simulator{cfg: cfg, deps: deps, queue: party.NewQueue(deps), door: party.NewDoor(deps.Clock), locks: party.NewLocks(),
+		arrivals: party.NewArrivals(kindAuthorise, kindCapture, kindVoid, kindRefund, kindQuery),
+		keys:     party.NewIndex(), auths: party.NewIndex(), failed: make(map[string]struct{}), undosFailed: make(map[string]int)}
 	var err error
-	if s.hooks, err = party.NewHooks(cfg.WebhookURL, cfg.WebhookSecret, deps); err != nil {
-		return nil, fmt.Errorf("psp: %w", err)
+	if s.sender, err = party.NewSender(cfg.WebhookURL, cfg.WebhookSecret, deps); err != nil {
+		return nil, fmt.Errorf("psp_sim: %w", err)
 	}
-	if s.ledger, err = party.OpenLedger(deps.Files, cfg.Dir, s.reload); err != nil {
-		return nil, fmt.Errorf("psp: %w", err)
+	undelivered := make(map[int64]struct{})
+	s.ledger, err = party.OpenLedger(cfg.Dir, cfg.SyncEvery, deps, func(place int64, text []byte) error {
+		return s.replay(place, text, undelivered)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("psp_sim: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.replay(); err != nil {
-		return nil, errors.Join(err, s.ledger.Close())
+	for place := range undelivered {
+		s.tell(place)
 	}
 	return s, nil
+}
+
+// replay takes up one line of the ledger. undelivered are the places of entries whose webhook nobody has
+// taken so far.
+func (s *Simulator) replay(place int64, text []byte, undelivered map[int64]struct{}) error {
+	key, id := party.Field(text, "key"), party.Field(text, "authorisation")
+	switch party.Field(text, "note") {
+	case "":
+		if key == "" || id == "" || party.Field(text, "print") == "" {
+			return errors.New("it is not an entry that this version has written")
+		}
+		s.keys.Put(key, place)
+		s.auths.Put(id, place)
+		delete(s.failed, key)
+		if party.Field(text, "hook") != "" {
+			undelivered[place] = struct{}{}
+		}
+	case noteNever:
+		s.keys.Put(key, place)
+	case noteFailed:
+		s.failed[key] = struct{}{}
+	case noteUndoFailed:
+		s.undosFailed[id]++
+	case noteDelivered:
+		of, _ := s.keys.Place(key)
+		delete(undelivered, of)
+	default:
+		return errors.New("it is of a kind that this version does not know")
+	}
+	return nil
 }
 
 // Handler serves the provider's API.
 func (s *Simulator) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/authorisations", s.authorise)
-	mux.HandleFunc("POST /v1/authorisations/{id}/{kind}", s.change)
+	mux.HandleFunc("POST /v1/authorisations/{id}/capture", s.capture)
+	mux.HandleFunc("POST /v1/authorisations/{id}/void", s.void)
+	mux.HandleFunc("POST /v1/authorisations/{id}/refund", s.refund)
 	mux.HandleFunc("GET /v1/authorisations/{id}", s.get)
 	mux.HandleFunc("GET /v1/operations/{key}", s.query)
-	mux.HandleFunc("GET /ledger", party.ServeLedger(s.ledger))
+	mux.Handle("GET /ledger", s.ledger)
 	mux.Handle("GET /arrivals", s.arrivals)
 	mux.HandleFunc("GET /healthz", party.Healthy)
+	mux.HandleFunc("/", party.Unknown)
 	return mux
 }
 
-// Run sends messages until ctx ends, and then lets go of the requests that are never answered.
+// Run sends webhooks until ctx ends, and then lets go of the calls that are held.
 func (s *Simulator) Run(ctx context.Context) error {
-	defer close(s.stopping)
-	return s.hooks.Run(ctx)
-}
-
-// Close closes the ledger.
-func (s *Simulator) Close() error {
-	if err := s.ledger.Close(); !errors.Is(err, fs.ErrClosed) {
-		return err
-	}
+	defer s.door.Close()
+	s.queue.Run(ctx, s.deliver)
 	return nil
 }
 
-// line is a line of the ledger.
-type line struct {
-	Seq           int64         `json:"seq"`
-	At            time.Time     `json:"at"`
-	Entry         string        `json:"entry"` // authorised, declined, captured, voided, refunded; failed
-	Authorisation string        `json:"authorisation,omitempty"`
-	Reference     string        `json:"reference"`
-	Key           string        `json:"key"`
-	Amount        shop.Amount   `json:"amount"`
-	Currency      shop.Currency `json:"currency"`
-	Method        string        `json:"method,omitempty"`
-	Code          string        `json:"code,omitempty"`
-	Hash          uint64        `json:"hash"`
-}
-
-// reload forgets everything that did not come to the disk.
-func (s *Simulator) reload() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.replay(); err != nil {
-		s.deps.Log.Error("the provider's ledger cannot be read again", "err", err)
-	}
-}
-
-// replay makes the state from the ledger.
-func (s *Simulator) replay() error {
-	s.auths, s.ops, s.tried, s.seq = nil, map[string]operation{}, map[string]int{}, 0
-	return s.ledger.Replay(func(b []byte) error {
-		var l line
-		if err := json.Unmarshal(b, &l); err != nil {
-			return err
-		}
-		s.apply(l, nil)
-		return nil
-	})
-}
-
-// write decides on a line: it is applied, and on its way to the disk.
-func (s *Simulator) write(l line) operation {
-	l.Seq, l.At = s.seq+1, s.deps.Clock.Now().UTC()
-	if l.Entry == "authorised" || l.Entry == "declined" {
-		l.Authorisation = authID(len(s.auths) + 1)
-	}
-	b, err := json.Marshal(l)
-	if err != nil {
-		s.deps.Log.Error("a line of the ledger cannot be encoded", "err", err)
-	}
-	s.apply(l, s.ledger.Append(append(b, '\n')))
-	return s.ops[l.Key]
-}
-
-// apply brings the state in line with a line.
-func (s *Simulator) apply(l line, c *party.Commit) {
-	s.seq = l.Seq
-	op := operation{auth: s.find(l.Authorisation), hash: l.Hash, status: "succeeded", commit: c}
-	switch l.Entry {
-	case "authorised", "declined":
-		op.kind = kindAuthorise
-		op.auth = &authorisation{number: len(s.auths) + 1, reference: l.Reference, method: l.Method, currency: l.Currency, amount: l.Amount, authorised: l.At}
-		s.auths = append(s.auths, op.auth)
-		if l.Entry == "declined" {
-			op.status, op.auth.declined = "declined", l.Code
-		}
-	case "failed":
-		op.kind, op.status = kindAuthorise, "failed"
-	case "captured":
-		op.auth.captured += l.Amount
-		op.kind = kindCapture
-		if strings.HasSuffix(l.Key, autoCapture) {
-			return // part of an authorisation, without a key of its own
-		}
-	case "voided":
-		op.auth.voided, op.kind = true, kindVoid
-	case "refunded":
-		op.auth.refunded += l.Amount
-		op.kind = kindRefund
-	}
-	s.ops[l.Key] = op
-}
-
-const idPrefix = "auth_"
-
-func authID(n int) string { return idPrefix + strconv.Itoa(n) }
-
-func (s *Simulator) find(id string) *authorisation {
-	n, err := strconv.Atoi(strings.TrimPrefix(id, idPrefix))
-	if err != nil || n < 1 || n > len(s.auths) {
-		return nil
-	}
-	return s.auths[n-1]
-}
-
-// Document is an authorisation as the API shows it.
-type Document struct {
-	ID          string        `json:"id"`
-	Status      string        `json:"status"`
-	Amount      shop.Amount   `json:"amount"`
-	Currency    shop.Currency `json:"currency"`
-	Reference   string        `json:"reference"`
-	Captured    shop.Amount   `json:"captured"`
-	Refunded    shop.Amount   `json:"refunded"`
-	DeclineCode string        `json:"decline_code"`
-	ExpiresAt   time.Time     `json:"expires_at"`
-}
-
-func (s *Simulator) document(a *authorisation) Document {
-	d := Document{ID: authID(a.number), Status: "authorised", Amount: a.amount, Currency: a.currency, Reference: a.reference,
-		Captured: a.captured, Refunded: a.refunded, DeclineCode: a.declined, ExpiresAt: a.authorised.Add(s.cfg.Hold)}
-	switch {
-	case a.declined != "":
-		d.Status = "declined"
-	case a.voided:
-		d.Status = "voided"
-	case a.refunded > 0 && a.refunded == a.captured:
-		d.Status = "refunded"
-	case a.captured > 0:
-		d.Status = "captured"
-	}
-	return d
+// Close lets go of the calls that are held and closes the ledger. Calls that come later are refused.
+func (s *Simulator) Close() error {
+	s.door.Close()
+	s.sender.Close()
+	return s.ledger.Close()
 }

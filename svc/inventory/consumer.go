@@ -3,11 +3,12 @@ package inventory
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"holdfast/platform/sqldb"
 	"holdfast/shop"

@@ -1,9 +1,10 @@
 package order
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"holdfast/shop"
 )

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json" // reads several times faster
+
 	"holdfast/platform/sqldb"
 	"holdfast/shop"
 )
@@ -56,7 +58,7 @@ func scanRows(rows *sql.Rows) ([]*row, error) {
 			return nil, err
 		}
 		r.look = sqldb.FromMicros(look)
-		if err := json.Unmarshal(doc, &r.state); err != nil {
+		if err := jsonv2.Unmarshal(doc, &r.state); err != nil {
 			return nil, err
 		}
 		list = append(list, &r)

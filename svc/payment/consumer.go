@@ -2,8 +2,9 @@ package payment
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+
+	"github.com/go-json-experiment/json"
 
 	"holdfast/platform/calls"
 	"holdfast/platform/sqldb"
@@ -35,7 +36,7 @@ func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event
 			return err
 		}
 	}
-	return b.save(ctx, tx)
+	return save(ctx, tx, b)
 }
 
 // apply does what one event asks for.

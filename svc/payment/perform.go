@@ -2,8 +2,9 @@ package payment
 
 import (
 	"context"
-	"encoding/json"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"holdfast/platform/calls"
 	"holdfast/platform/sqldb"
@@ -18,13 +19,13 @@ const maxRecorded = 25
 const undoneAfter = time.Second
 
 // perform makes one attempt at an operation. What may have happened before is asked for first.
-func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result {
+func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result[*batch] {
 	var r request
 	if err := json.Unmarshal(c.Request, &r); err != nil {
 		s.deps.Log.ErrorContext(ctx, "a stored call cannot be read", "kind", c.Kind, "err", err)
-		return calls.Result{RetryIn: s.cfg.RetryMax, Failed: true}
+		return calls.Result[*batch]{RetryIn: s.cfg.RetryMax, Failed: true}
 	}
-	var res calls.Result
+	var res calls.Result[*batch]
 	note := func(op string, v verdict) {
 		if c.Attempts < maxRecorded {
 			outcome := string(v.outcome)
@@ -36,7 +37,7 @@ func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result {
 		}
 	}
 	if c.Kind == opAuthorise && !c.Unknown && s.undone(ctx, c) {
-		res.Settle = s.settleWith(c, func(b *batch, p *payment) error { return b.neverAsked(p, c) })
+		res.Settle = settleWith(c, func(b *batch, p *payment) error { return b.neverAsked(p, c) })
 		return res
 	}
 	lastTry := c.Failures+1 >= s.limit(c.Kind)
@@ -73,9 +74,9 @@ func (s *Service) limit(kind string) int {
 
 // conclude turns a verdict into an outcome or another try. queried tells that v is the answer to a
 // question, whose own failure leaves the operation as unknown as it was.
-func (s *Service) conclude(c calls.Call, r request, v verdict, res calls.Result, queried bool) calls.Result {
+func (s *Service) conclude(c calls.Call, r request, v verdict, res calls.Result[*batch], queried bool) calls.Result[*batch] {
 	if v.outcome == calls.Succeeded {
-		res.Settle = s.settleWith(c, func(b *batch, p *payment) error {
+		res.Settle = settleWith(c, func(b *batch, p *payment) error {
 			switch {
 			case v.status == "succeeded":
 				return b.succeeded(p, c, r, v.doc)
@@ -94,15 +95,15 @@ func (s *Service) conclude(c calls.Call, r request, v verdict, res calls.Result,
 }
 
 // giveUp ends an operation that the provider says it never did.
-func (s *Service) giveUp(c calls.Call, v verdict, res calls.Result) calls.Result {
+func (s *Service) giveUp(c calls.Call, v verdict, res calls.Result[*batch]) calls.Result[*batch] {
 	if c.Kind == opAuthorise {
-		res.Settle = s.settleWith(c, func(b *batch, p *payment) error {
+		res.Settle = settleWith(c, func(b *batch, p *payment) error {
 			return b.declined(p, c, shop.ReasonPaymentUnavailable, v.code)
 		})
 		return res
 	}
 	res.Park = true
-	res.Settle = s.settleWith(c, func(b *batch, p *payment) error { return b.park(p, c) })
+	res.Settle = settleWith(c, func(b *batch, p *payment) error { return b.park(p, c) })
 	return res
 }
 
@@ -123,17 +124,11 @@ func (s *Service) undone(ctx context.Context, c calls.Call) bool {
 }
 
 // settleWith applies an outcome to the order's row in the transaction that removes the call.
-func (s *Service) settleWith(c calls.Call, apply func(*batch, *payment) error) func(context.Context, *sqldb.Tx) error {
-	return func(ctx context.Context, tx *sqldb.Tx) error {
-		b, err := s.load(ctx, tx, []shop.OrderID{c.OrderID})
-		if err != nil {
-			return err
-		}
+func settleWith(c calls.Call, apply func(*batch, *payment) error) func(*batch) error {
+	return func(b *batch) error {
 		if p := b.payments[c.OrderID]; p != nil {
-			if err := apply(b, p); err != nil {
-				return err
-			}
+			return apply(b, p)
 		}
-		return b.save(ctx, tx)
+		return nil
 	}
 }

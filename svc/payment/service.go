@@ -48,7 +48,7 @@ type Service struct {
 	outbox   *outbox.Outbox
 	deps     shop.Deps
 	provider *calls.Client
-	runner   *calls.Runner
+	runner   *calls.Runner[*batch]
 	consumer *outbox.Consumer
 }
 
@@ -64,7 +64,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, deps: p.Deps, provider: calls.NewClient(cfg.ProviderURL, cfg.CallTimeout, p.Deps)}
 	var err error
-	if s.runner, err = calls.New(cfg.Calls, p.DB, p.Deps, s.perform); err != nil {
+	if s.runner, err = calls.New(cfg.Calls, p.DB, p.Deps, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
 		return nil, err
 	}
 	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types},
@@ -187,5 +187,5 @@ func (s *Service) applyWebhook(ctx context.Context, tx *sqldb.Tx, b *batch, c ca
 	if err := calls.Done(ctx, tx, c.Key); err != nil {
 		return err
 	}
-	return b.save(ctx, tx)
+	return save(ctx, tx, b)
 }

@@ -32,7 +32,8 @@ func (s *Service) load(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID) (*
 	return &batch{s: s, now: now, payments: found}, err
 }
 
-func (b *batch) save(ctx context.Context, tx *sqldb.Tx) error {
+// save writes what was changed.
+func save(ctx context.Context, tx *sqldb.Tx, b *batch) error {
 	var dirty []*payment
 	for _, p := range b.payments {
 		if p.dirty {
@@ -46,10 +47,8 @@ func (b *batch) save(ctx context.Context, tx *sqldb.Tx) error {
 	if err := insertEntries(ctx, tx, b.entries); err != nil {
 		return err
 	}
-	for _, c := range b.calls {
-		if err := b.s.runner.Enqueue(ctx, tx, c); err != nil {
-			return err
-		}
+	if err := b.s.runner.Enqueue(ctx, tx, b.calls...); err != nil {
+		return err
 	}
 	return b.s.outbox.Append(ctx, tx, b.events...)
 }

@@ -2,8 +2,9 @@ package shipping
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+
+	"github.com/go-json-experiment/json"
 
 	"holdfast/platform/calls"
 	"holdfast/platform/sqldb"
@@ -34,7 +35,7 @@ func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event
 			return err
 		}
 	}
-	return b.save(ctx, tx)
+	return save(ctx, tx, b)
 }
 
 // apply does what one event asks for.

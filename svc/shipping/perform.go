@@ -2,8 +2,9 @@ package shipping
 
 import (
 	"context"
-	"encoding/json"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"holdfast/platform/calls"
 	"holdfast/platform/sqldb"
@@ -18,13 +19,13 @@ const maxRecorded = 25
 const undoneAfter = time.Second
 
 // perform makes one attempt at an operation. What may have happened before is asked for first.
-func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result {
+func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result[*batch] {
 	var r request
 	if err := json.Unmarshal(c.Request, &r); err != nil {
 		s.deps.Log.ErrorContext(ctx, "a stored call cannot be read", "kind", c.Kind, "err", err)
-		return calls.Result{RetryIn: s.cfg.RetryMax, Failed: true}
+		return calls.Result[*batch]{RetryIn: s.cfg.RetryMax, Failed: true}
 	}
-	var res calls.Result
+	var res calls.Result[*batch]
 	note := func(op string, v verdict) {
 		if c.Attempts < maxRecorded {
 			outcome := string(v.outcome)
@@ -36,7 +37,7 @@ func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result {
 		}
 	}
 	if c.Kind == opSchedule && !c.Unknown && s.undone(ctx, c) {
-		res.Settle = s.settleWith(c, func(b *batch, sh *shipment) error { return b.neverAsked(sh, c) })
+		res.Settle = settleWith(c, func(b *batch, sh *shipment) error { return b.neverAsked(sh, c) })
 		return res
 	}
 	lastTry := c.Failures+1 >= s.limit(c.Kind)
@@ -73,9 +74,9 @@ func (s *Service) limit(kind string) int {
 
 // conclude turns a verdict into an outcome or another try. queried tells that v is the answer to a
 // question, whose own failure leaves the operation as unknown as it was.
-func (s *Service) conclude(c calls.Call, v verdict, res calls.Result, queried bool) calls.Result {
+func (s *Service) conclude(c calls.Call, v verdict, res calls.Result[*batch], queried bool) calls.Result[*batch] {
 	if v.outcome == calls.Succeeded {
-		res.Settle = s.settleWith(c, func(b *batch, sh *shipment) error {
+		res.Settle = settleWith(c, func(b *batch, sh *shipment) error {
 			switch {
 			case c.Kind == opCancel && v.status == "succeeded":
 				return b.cancelled(sh, c)
@@ -96,15 +97,15 @@ func (s *Service) conclude(c calls.Call, v verdict, res calls.Result, queried bo
 }
 
 // giveUp ends an operation that the carrier says it never did.
-func (s *Service) giveUp(c calls.Call, res calls.Result) calls.Result {
+func (s *Service) giveUp(c calls.Call, res calls.Result[*batch]) calls.Result[*batch] {
 	if c.Kind == opSchedule {
-		res.Settle = s.settleWith(c, func(b *batch, sh *shipment) error {
+		res.Settle = settleWith(c, func(b *batch, sh *shipment) error {
 			return b.rejected(sh, c, shop.ReasonShippingUnavailable)
 		})
 		return res
 	}
 	res.Park = true
-	res.Settle = s.settleWith(c, func(b *batch, sh *shipment) error { return b.park(sh, c) })
+	res.Settle = settleWith(c, func(b *batch, sh *shipment) error { return b.park(sh, c) })
 	return res
 }
 
@@ -125,17 +126,11 @@ func (s *Service) undone(ctx context.Context, c calls.Call) bool {
 }
 
 // settleWith applies an outcome to the order's row in the transaction that removes the call.
-func (s *Service) settleWith(c calls.Call, apply func(*batch, *shipment) error) func(context.Context, *sqldb.Tx) error {
-	return func(ctx context.Context, tx *sqldb.Tx) error {
-		b, err := s.load(ctx, tx, []shop.OrderID{c.OrderID})
-		if err != nil {
-			return err
-		}
+func settleWith(c calls.Call, apply func(*batch, *shipment) error) func(*batch) error {
+	return func(b *batch) error {
 		if sh := b.shipments[c.OrderID]; sh != nil {
-			if err := apply(b, sh); err != nil {
-				return err
-			}
+			return apply(b, sh)
 		}
-		return b.save(ctx, tx)
+		return nil
 	}
 }

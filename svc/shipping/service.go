@@ -50,7 +50,7 @@ type Service struct {
 	orders   shop.Orders
 	deps     shop.Deps
 	carrier  *calls.Client
-	runner   *calls.Runner
+	runner   *calls.Runner[*batch]
 	consumer *outbox.Consumer
 }
 
@@ -66,7 +66,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps, carrier: calls.NewClient(cfg.CarrierURL, cfg.CallTimeout, p.Deps)}
 	var err error
-	if s.runner, err = calls.New(cfg.Calls, p.DB, p.Deps, s.perform); err != nil {
+	if s.runner, err = calls.New(cfg.Calls, p.DB, p.Deps, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
 		return nil, err
 	}
 	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types},
@@ -151,7 +151,7 @@ func (s *Service) CarrierWebhook(ctx context.Context, w shop.Webhook) error {
 				return err
 			}
 		}
-		return b.save(ctx, tx)
+		return save(ctx, tx, b)
 	})
 }
 
@@ -183,7 +183,7 @@ func (s *Service) learn(ctx context.Context, id shop.OrderID, doc parcel) (state
 		if err := calls.Done(ctx, tx, callKey(id, opSchedule)); err != nil {
 			return err
 		}
-		return b.save(ctx, tx)
+		return save(ctx, tx, b)
 	})
 	return state, err
 }

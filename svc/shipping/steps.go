@@ -31,7 +31,8 @@ func (s *Service) load(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID) (*
 	return &batch{s: s, now: now, shipments: found}, err
 }
 
-func (b *batch) save(ctx context.Context, tx *sqldb.Tx) error {
+// save writes what was changed.
+func save(ctx context.Context, tx *sqldb.Tx, b *batch) error {
 	var dirty []*shipment
 	for _, sh := range b.shipments {
 		if sh.dirty {
@@ -42,10 +43,8 @@ func (b *batch) save(ctx context.Context, tx *sqldb.Tx) error {
 	if err := saveShipments(ctx, tx, dirty); err != nil {
 		return err
 	}
-	for _, c := range b.calls {
-		if err := b.s.runner.Enqueue(ctx, tx, c); err != nil {
-			return err
-		}
+	if err := b.s.runner.Enqueue(ctx, tx, b.calls...); err != nil {
+		return err
 	}
 	return b.s.outbox.Append(ctx, tx, b.events...)
 }

@@ -1,0 +1,33 @@
+package carrier
+
+import (
+	"errors"
+	"time"
+)
+
+// Config describes the carrier.
+type Config struct {
+	Dir           string        `koanf:"dir"`
+	WebhookURL    string        `koanf:"webhook_url"` // "": nobody is asked, and nothing leaves
+	WebhookSecret string        `koanf:"webhook_secret"`
+	DispatchAfter time.Duration `koanf:"dispatch_after"`
+	SyncEvery     time.Duration `koanf:"sync_every"` // the least time between two syncs of the ledger
+}
+
+// Defaults returns what is used where nothing is configured; Dir has none.
+func Defaults() Config {
+	return Config{DispatchAfter: 3 * time.Second, SyncEvery: 2 * time.Millisecond}
+}
+
+// Validate names the first setting that cannot work.
+func (c Config) Validate() error {
+	switch {
+	case c.Dir == "":
+		return errors.New("carrier_sim.dir must name a directory")
+	case c.DispatchAfter < 0:
+		return errors.New("carrier_sim.dispatch_after must not be negative")
+	case c.SyncEvery < 0 || c.SyncEvery > time.Second:
+		return errors.New("carrier_sim.sync_every must be from 0 to 1s")
+	}
+	return nil
+}
