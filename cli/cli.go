@@ -119,9 +119,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 invariant violated, 4 environment unfit,
 		return usage("%w; see %s --help", err, c.CommandPath())
 	})
 	root.AddCommand(s.up(), s.order(), s.stock(), s.sim(), s.bench(), s.doctor(), s.version())
-	for _, c := range root.Commands() {
-		closeArgs(c)
-	}
+	closeArgs(root)
 	return root
 }
 
