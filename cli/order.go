@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
 	"holdfast/client"
@@ -86,15 +87,17 @@ func (s *session) orderPlace() *cobra.Command {
 }
 
 func (s *session) readOrder(file string, into *shop.PlaceOrder) error {
-	b, err := io.ReadAll(s.In)
+	in := s.In
 	if file != "-" {
-		b, err = os.ReadFile(file)
-	}
-	if err != nil {
-		return err
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
 	}
 	*into = shop.PlaceOrder{}
-	if err := json.Unmarshal(b, into); err != nil {
+	if err := jsonv2.UnmarshalRead(in, into, jsonv2.RejectUnknownMembers(true)); err != nil {
 		return usage("%s is not an order in JSON: %w", file, err)
 	}
 	return nil
@@ -176,7 +179,7 @@ func (s *session) orderList() *cobra.Command {
 			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(t, "ORDER\tSTATUS\tREASON\tTOTAL\tCUSTOMER\tCREATED")
 			for _, o := range page.Items {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", o.ID, o.Status, o.Reason, money(o.Total, o.Currency), o.CustomerID, o.CreatedAt.Format(time.DateTime))
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", o.ID, o.Status, o.Reason, o.Total.Format(o.Currency), o.CustomerID, o.CreatedAt.Format(time.DateTime))
 			}
 			_ = t.Flush() // to a terminal or a pipe: its end shows at the next write
 		})
@@ -255,23 +258,6 @@ func (s *session) orderWatch() *cobra.Command {
 	return c
 }
 
-// money writes an amount with its currency's digits.
-func money(a shop.Amount, c shop.Currency) string {
-	exp, _ := c.Exponent()
-	if exp == 0 {
-		return fmt.Sprintf("%d %s", a, c)
-	}
-	unit := int64(1)
-	for range exp {
-		unit *= 10
-	}
-	sign := ""
-	if a < 0 {
-		sign, a = "-", -a
-	}
-	return fmt.Sprintf("%s%d.%0*d %s", sign, int64(a)/unit, exp, int64(a)%unit, c)
-}
-
 func writeOrder(w io.Writer, o shop.Order) {
 	fmt.Fprintf(w, "%s  %s", o.ID, o.Status)
 	if o.Reason != "" {
@@ -280,12 +266,12 @@ func writeOrder(w io.Writer, o shop.Order) {
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, l := range o.Lines {
-		fmt.Fprintf(t, "  %d × %s\t%s\t%s\treserved %d, shipped %d\n", l.Quantity, l.SKU, l.Name, money(l.Total, o.Currency), l.Reserved, l.Shipped)
+		fmt.Fprintf(t, "  %d × %s\t%s\t%s\treserved %d, shipped %d\n", l.Quantity, l.SKU, l.Name, l.Total.Format(o.Currency), l.Reserved, l.Shipped)
 	}
-	fmt.Fprintf(t, "  shipping\t\t%s\t\n  total\t\t%s\t\n", money(o.Shipping, o.Currency), money(o.Total, o.Currency))
+	fmt.Fprintf(t, "  shipping\t\t%s\t\n  total\t\t%s\t\n", o.Shipping.Format(o.Currency), o.Total.Format(o.Currency))
 	_ = t.Flush() // to a terminal or a pipe: its end shows at the next write
 	fmt.Fprintf(w, "  payment %s: %s authorised, %s captured, %s refunded\n", o.Payment.Status,
-		money(o.Payment.Authorised, o.Currency), money(o.Payment.Captured, o.Currency), money(o.Payment.Refunded, o.Currency))
+		o.Payment.Authorised.Format(o.Currency), o.Payment.Captured.Format(o.Currency), o.Payment.Refunded.Format(o.Currency))
 	if o.Shipment != nil {
 		fmt.Fprintf(w, "  shipment %s %s\n", o.Shipment.Status, o.Shipment.Tracking)
 	}

@@ -118,7 +118,7 @@ func (s *session) printItems(v any, items ...shop.Item) error {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "SKU\tNAME\tPRICE\tON HAND\tRESERVED\tAVAILABLE")
 		for _, i := range items {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\n", i.SKU, i.Name, money(i.UnitPrice, i.Currency), i.OnHand, i.Reserved, i.Available)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\n", i.SKU, i.Name, i.UnitPrice.Format(i.Currency), i.OnHand, i.Reserved, i.Available)
 		}
 		_ = t.Flush() // to a terminal or a pipe: its end shows at the next write
 	})

@@ -201,7 +201,7 @@ func (h *handlers) cancel(ctx context.Context, in *cancelInput) (*cancelOutput, 
 		return nil, err
 	}
 	out := &cancelOutput{Status: http.StatusOK, ETag: httpx.ETag(o.Version), Replayed: httpx.Replayed(replayed), Body: o}
-	if o.Status == shop.Cancelling {
+	if !o.Status.Final() {
 		out.Status = http.StatusAccepted
 	}
 	return out, nil
