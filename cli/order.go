@@ -87,17 +87,16 @@ func (s *session) orderPlace() *cobra.Command {
 }
 
 func (s *session) readOrder(file string, into *shop.PlaceOrder) error {
-	in := s.In
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
+	read := func() ([]byte, error) { return os.ReadFile(file) }
+	if file == "-" {
+		read = func() ([]byte, error) { return io.ReadAll(s.In) }
+	}
+	b, err := read()
+	if err != nil {
+		return err
 	}
 	*into = shop.PlaceOrder{}
-	if err := jsonv2.UnmarshalRead(in, into, jsonv2.RejectUnknownMembers(true)); err != nil {
+	if err := jsonv2.Unmarshal(b, into, jsonv2.RejectUnknownMembers(true)); err != nil {
 		return usage("%s is not an order in JSON: %w", file, err)
 	}
 	return nil
