@@ -124,7 +124,7 @@ func (h *History) report() *BenchReport {
 		switch {
 		case s.ID != "":
 			r.Accepted++
-		case s.Status == 0 || s.Status >= 500:
+		case s.InDoubt():
 			r.Unknown++
 		default:
 			r.Refused++

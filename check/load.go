@@ -52,6 +52,10 @@ type Sent struct {
 	Code   string
 }
 
+// InDoubt tells whether the order may have been stored without the sender's knowing: no answer came, or
+// one that says that the server failed.
+func (s Sent) InDoubt() bool { return s.Status == 0 || s.Status >= http.StatusInternalServerError }
+
 // History is what a load has seen.
 type History struct {
 	Plan    Plan
@@ -146,7 +150,7 @@ func (l *load) order(ctx context.Context, i int, due time.Time) {
 	case s.ID != "":
 		l.history.Accept = append(l.history.Accept, took)
 		l.now.Accepted++
-	case s.Status == 0 || s.Status >= 500:
+	case s.InDoubt():
 		l.now.Unknown++
 	default:
 		l.now.Refused++
@@ -206,13 +210,13 @@ func (l *load) place(ctx context.Context, i int) Sent {
 	return s
 }
 
-// Resend sends again, with their keys, the orders of a history whose answer never came, and keeps the
-// answers. plan is the history's, at the server's present address.
+// Resend sends again, with their keys, the orders of a history that are in doubt, and keeps the answers.
+// plan is the history's, at the server's present address.
 func Resend(ctx context.Context, plan Plan, orders []Sent) error {
 	l := &load{plan: plan, http: &http.Client{Timeout: settleWait}}
 	defer l.http.CloseIdleConnections()
 	for i := range orders {
-		if orders[i].Status != 0 {
+		if !orders[i].InDoubt() {
 			continue
 		}
 		s := l.place(ctx, orders[i].Number)

@@ -22,6 +22,9 @@ const settleTries = 5
 // settleBatch bounds the outcomes that are stored in one transaction.
 const settleBatch = 64
 
+// failurePause is the least time between two looks at a database that refuses them.
+const failurePause = time.Second
+
 // Runner performs calls.
 type Runner[B any] struct {
 	cfg      Config
@@ -68,10 +71,12 @@ func (r *Runner[B]) Run(ctx context.Context) error {
 	}
 	r.running.Store(true)
 	for ctx.Err() == nil {
+		pause := r.cfg.Poll
 		if err := r.claim(ctx); err != nil && ctx.Err() == nil {
+			pause = max(pause, failurePause)
 			r.deps.Log.WarnContext(ctx, "looking for due calls failed", "err", err)
 		}
-		if r.deps.Clock.Sleep(ctx, r.cfg.Poll) != nil {
+		if r.deps.Clock.Sleep(ctx, pause) != nil {
 			break
 		}
 	}

@@ -22,6 +22,9 @@ const (
 	// commit writes whole pages and syncs the disk, so fewer and larger ones carry more. A
 	// transaction that comes after a pause is committed at once.
 	minCommits = 5 * time.Millisecond
+
+	// complainEvery is the least time between two complaints about failing transactions.
+	complainEvery = 10 * time.Second
 )
 
 // writer is the goroutine that owns the writing connection of a SQLite file.
@@ -38,8 +41,9 @@ type writer struct {
 	group []*job // those of the current commit that have no answer yet
 	log   logWatch
 
-	failing   bool      // the latest group was undone
-	committed time.Time // when the latest group was
+	failing    bool // the latest group was undone, and the log says so
+	complained time.Time
+	committed  time.Time // when the latest group was
 
 	groups, transactions, largest, logBytes atomic.Int64
 }
@@ -276,8 +280,9 @@ func (w *writer) answer() {
 // fail undoes the whole group and tells it so. The connection is replaced, since a failed disk may have
 // left it in any state.
 func (w *writer) fail(cause error) {
-	if !w.failing { // a full disk fails them by the thousand
-		w.failing = true
+	// A full disk fails them by the thousand, and lets small ones pass in between.
+	if now := w.deps.Clock.Now(); !w.failing && now.Sub(w.complained) >= complainEvery {
+		w.failing, w.complained = true, now
 		w.deps.Log.Error("the database refuses transactions", "path", w.path, "err", cause)
 	}
 	if w.c != nil {

@@ -46,12 +46,13 @@ func TestKillAtAnyTime(t *testing.T) {
 	seed := uint64(number(t, seedVariable, int(rand.Uint32())))
 	t.Logf("repeat it with %s=%d %s=%d go test -run %s ./test/crash", seedVariable, seed, cyclesVariable, cycles, t.Name())
 	c := &crasher{t: t, rng: rand.New(rand.NewPCG(seed, seed)), binary: build(t), dir: t.TempDir()}
+	c.data = filepath.Join(c.dir, "data")
 	p := c.start()
 	c.stock(p)
 	for i := range cycles {
 		c.cycle(i, p)
 		p = c.start()
-		c.rest(i, p)
+		c.rest("cycle "+strconv.Itoa(i), p)
 	}
 	if err := p.Stop(30 * time.Second); err != nil {
 		t.Errorf("the orderly stop: %v\n%s", err, c.log())
@@ -89,7 +90,8 @@ type crasher struct {
 	t       *testing.T
 	rng     *rand.Rand
 	binary  string
-	dir     string
+	dir     string // of the log
+	data    string
 	sent    []check.Sent
 	last    *check.History
 	doubt   int // orders whose answer was lost
@@ -105,7 +107,7 @@ func (c *crasher) start() *check.Process {
 	defer logFile.Close()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
 	defer cancel()
-	p, err := check.Start(ctx, c.binary, filepath.Join(c.dir, "data"), logFile, "--no-seed", "--dispatch-after", "300ms")
+	p, err := check.Start(ctx, c.binary, c.data, logFile, "--no-seed", "--dispatch-after", "300ms")
 	if err != nil {
 		c.t.Fatalf("%v\n%s", err, c.log())
 	}
@@ -198,26 +200,26 @@ func (c *crasher) cancelSome(ctx context.Context, p *check.Process, run string) 
 	}
 }
 
-// rest waits until nothing moves, sends what is in doubt once more, and checks.
-func (c *crasher) rest(i int, p *check.Process) {
+// rest sends what is in doubt of the last load once more, waits until nothing moves, and checks.
+func (c *crasher) rest(when string, p *check.Process) {
 	c.t.Helper()
 	api := c.client(p)
 	ctx, cancel := context.WithTimeout(c.t.Context(), restLimit)
 	defer cancel()
 	for _, s := range c.last.Orders {
-		if s.Status == 0 {
+		if s.InDoubt() {
 			c.doubt++
 		}
 	}
 	plan := c.last.Plan
 	plan.URL = p.Addresses.API
 	if err := check.Resend(ctx, plan, c.last.Orders); err != nil {
-		c.t.Fatalf("cycle %d: %v", i, err)
+		c.t.Fatalf("%s: %v\n%s", when, err, c.log())
 	}
-	c.sent = append(c.sent, c.last.Orders...)
+	c.sent, c.last.Orders = append(c.sent, c.last.Orders...), nil
 	left, err := check.Rest(ctx, api, true)
 	if err != nil || left > 0 {
-		c.t.Fatalf("cycle %d: %d orders still move after %s: %v\n%s", i, left, restLimit, err, c.log())
+		c.t.Fatalf("%s: %d orders still move after %s: %v\n%s", when, left, restLimit, err, c.log())
 	}
 	w, err := check.Look(ctx, api, p.Addresses, "")
 	if err != nil {
@@ -226,7 +228,7 @@ func (c *crasher) rest(i int, p *check.Process) {
 	w.Receipts = stocked
 	violations := w.Verify(c.sent)
 	for _, v := range violations {
-		c.t.Errorf("cycle %d: violated: %s", i, v)
+		c.t.Errorf("%s: violated: %s", when, v)
 	}
 	if len(violations) > 0 {
 		c.t.FailNow()
