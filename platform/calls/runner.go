@@ -10,6 +10,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
 	"holdfast/platform/sqldb"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
@@ -30,6 +34,7 @@ type Runner[B any] struct {
 	cfg      Config
 	db       *sqldb.DB
 	deps     shop.Deps
+	tel      *telemetry.Telemetry
 	perform  Performer[B]
 	store    Store[B]
 	queue    chan claimed
@@ -50,12 +55,19 @@ type claimed struct {
 	at time.Time // on this process's clock
 }
 
+// Parts is what a runner works with.
+type Parts struct {
+	DB   *sqldb.DB
+	Deps shop.Deps
+	Tel  *telemetry.Telemetry
+}
+
 // New makes a runner; Run runs it.
-func New[B any](cfg Config, db *sqldb.DB, deps shop.Deps, perform Performer[B], store Store[B]) (*Runner[B], error) {
+func New[B any](cfg Config, p Parts, perform Performer[B], store Store[B]) (*Runner[B], error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Runner[B]{cfg: cfg, db: db, deps: deps, perform: perform, store: store,
+	return &Runner[B]{cfg: cfg, db: p.DB, deps: p.Deps, tel: p.Tel, perform: perform, store: store,
 		queue: make(chan claimed, cfg.Queue), outcomes: make(chan outcome[B], cfg.Workers)}, nil
 }
 
@@ -189,9 +201,17 @@ func (r *Runner[B]) work(ctx context.Context) {
 // attempt makes one attempt and hands over what came of it.
 func (r *Runner[B]) attempt(ctx context.Context, c Call) {
 	ctx = telemetry.WithOrder(telemetry.WithTraceParent(ctx, c.TraceParent), c.OrderID)
+	ctx, span := r.tel.Tracer.Start(ctx, "call "+c.Kind, trace.WithSpanKind(trace.SpanKindClient))
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("order_id", string(c.OrderID)), attribute.Int("attempt", c.Attempts+1))
+	}
 	callCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	res := r.perform(callCtx, c)
 	cancel()
+	if res.Settle == nil {
+		span.SetStatus(codes.Error, "to be tried again")
+	}
+	span.End()
 	// The attempt was made: what came of it is stored even while the process is stopping.
 	r.outcomes <- outcome[B]{context.WithoutCancel(ctx), c, res}
 }

@@ -5,6 +5,10 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"holdfast/platform/telemetry"
 	"holdfast/shop"
 )
 
@@ -16,6 +20,7 @@ type call struct {
 	id      string
 	traceID string
 	caller  shop.Caller
+	order   shop.OrderID // which the request is about, for the log
 	fields  []shop.Field // fields at fault that were found before the handler
 	status  int          // 0 until the header is written
 	force   int          // the status of the problem being written, where Huma has another in mind
@@ -36,6 +41,17 @@ func Caller(ctx context.Context) shop.Caller {
 		return c.caller
 	}
 	return ""
+}
+
+// WithOrder tells logs and traces which order the request is about.
+func WithOrder(ctx context.Context, id shop.OrderID) context.Context {
+	if c := callOf(ctx); c != nil {
+		c.order = id
+	}
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetAttributes(attribute.String("order_id", string(id)))
+	}
+	return telemetry.WithOrder(ctx, id)
 }
 
 // RequestID returns the id under which the logs speak of the request.

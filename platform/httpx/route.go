@@ -216,6 +216,9 @@ func (rt *route) end(ctx context.Context, c *call, span trace.Span, start time.T
 		}
 	}
 	span.End()
+	if c.order != "" {
+		ctx = telemetry.WithOrder(ctx, c.order)
+	}
 	rt.log(ctx, c, took)
 }
 

@@ -148,7 +148,7 @@ func (a *admin) retry(ctx context.Context, in *retryInput) (*retryOutput, error)
 	if err != nil {
 		return nil, err
 	}
-	ctx = telemetry.WithOrder(ctx, id)
+	ctx = httpx.WithOrder(ctx, id)
 	o, err := a.Orders.Retry(ctx, id)
 	if err != nil {
 		return nil, err

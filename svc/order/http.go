@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"holdfast/platform/httpx"
-	"holdfast/platform/telemetry"
 	"holdfast/shop"
 )
 
@@ -79,10 +78,10 @@ func (h *handlers) place(ctx context.Context, in *placeInput) (*placeOutput, err
 	if err != nil {
 		return nil, err
 	}
+	ctx = httpx.WithOrder(ctx, o.ID)
 	out := &placeOutput{Location: "/v1/orders/" + string(o.ID), Replayed: httpx.Replayed(replayed)}
 	if wait, applied := httpx.Wait(in.Prefer); wait > 0 {
 		out.Applied = applied
-		ctx := telemetry.WithOrder(ctx, o.ID)
 		// The order is stored: whatever becomes of the wait, the answer is a success.
 		if later, err := h.settled(ctx, o, wait); err == nil {
 			o = later
@@ -120,7 +119,7 @@ func (h *handlers) get(ctx context.Context, in *getInput) (*orderOutput, error) 
 	if err != nil {
 		return nil, err
 	}
-	ctx = telemetry.WithOrder(ctx, id)
+	ctx = httpx.WithOrder(ctx, id)
 	o, err := h.svc.Get(ctx, httpx.Caller(ctx), id)
 	if err != nil {
 		return nil, err
@@ -186,7 +185,7 @@ func (h *handlers) cancel(ctx context.Context, in *cancelInput) (*cancelOutput, 
 	if err != nil {
 		return nil, err
 	}
-	ctx = telemetry.WithOrder(ctx, id)
+	ctx = httpx.WithOrder(ctx, id)
 	version, _, err := httpx.IfMatch(in.IfMatch)
 	if err != nil {
 		return nil, err
@@ -236,7 +235,7 @@ func (h *handlers) timeline(ctx context.Context, in *idInput) (*timelineOutput, 
 	if err != nil {
 		return nil, err
 	}
-	ctx = telemetry.WithOrder(ctx, id)
+	ctx = httpx.WithOrder(ctx, id)
 	items, err := h.svc.Timeline(ctx, httpx.Caller(ctx), id)
 	if err != nil {
 		return nil, err

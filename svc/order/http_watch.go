@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"holdfast/platform/httpx"
-	"holdfast/platform/telemetry"
 	"holdfast/shop"
 )
 
@@ -19,7 +18,7 @@ func (h *handlers) watch(ctx context.Context, in *watchInput) (httpx.StreamFunc,
 		return nil, err
 	}
 	caller := httpx.Caller(ctx)
-	o, err := h.svc.Get(telemetry.WithOrder(ctx, id), caller, id)
+	o, err := h.svc.Get(httpx.WithOrder(ctx, id), caller, id)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +26,7 @@ func (h *handlers) watch(ctx context.Context, in *watchInput) (httpx.StreamFunc,
 		return nil, nil
 	}
 	return func(ctx context.Context, s *httpx.Stream) {
-		h.follow(telemetry.WithOrder(ctx, id), s, caller, o, in.Last)
+		h.follow(httpx.WithOrder(ctx, id), s, caller, o, in.Last)
 	}, nil
 }
 

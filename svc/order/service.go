@@ -91,6 +91,11 @@ func (s *Service) committed(events []shop.Event, rows []*row) {
 	for _, r := range rows {
 		s.hub.changed(r.Order.ID)
 	}
+	for i := range events {
+		if e := &events[i]; e.Type == shop.EventOrderNeedsAttention {
+			s.deps.Log.Warn("an order needs an operator: see GET /admin/v1/stuck-orders", "order_id", e.OrderID, "trace_id", telemetry.TraceID(e.TraceParent))
+		}
+	}
 	s.metrics.committed(events, rows)
 }
 

@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"holdfast/platform/httpx"
-	"holdfast/platform/telemetry"
 	"holdfast/shop"
 )
 
@@ -43,7 +42,7 @@ func (h *handlers) get(ctx context.Context, in *getInput) (*getOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx = telemetry.WithOrder(ctx, id)
+	ctx = httpx.WithOrder(ctx, id)
 	p, err := h.svc.Payment(ctx, httpx.Caller(ctx), id)
 	if err != nil {
 		return nil, err

@@ -64,7 +64,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, deps: p.Deps, provider: calls.NewClient(cfg.ProviderURL, cfg.CallTimeout, p.Deps)}
 	var err error
-	if s.runner, err = calls.New(cfg.Calls, p.DB, p.Deps, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
+	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel}, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
 		return nil, err
 	}
 	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types},

@@ -82,10 +82,15 @@ func databases(t *testing.T) string {
 // start runs a Holdfast until the test ends.
 func start(t *testing.T, cfg app.Config) *system {
 	t.Helper()
+	return startWith(t, cfg, fakes.Deps(t))
+}
+
+func startWith(t *testing.T, cfg app.Config, deps shop.Deps) *system {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready := make(chan app.Ready, 1)
 	ended := make(chan error, 1)
-	go func() { ended <- app.Run(ctx, cfg, fakes.Deps(t), func(r app.Ready) { ready <- r }) }()
+	go func() { ended <- app.Run(ctx, cfg, deps, func(r app.Ready) { ready <- r }) }()
 	s := &system{stop: sync.OnceValue(func() error { cancel(); return <-ended })}
 	t.Cleanup(func() {
 		if err := s.stop(); err != nil {
