@@ -28,6 +28,7 @@ type World struct {
 	Money    []MoneyEntry
 	Parcels  []ParcelEntry
 	Receipts map[shop.SKU]int64 // what was ever taken into stock
+	Whole    bool               // Orders are all that there are, so the ledgers may name no other
 }
 
 // MoneyEntry is a line of the payment provider's ledger.
@@ -47,7 +48,7 @@ type ParcelEntry struct {
 
 // Look reads the world. run names the orders' customer; "" is all.
 func Look(ctx context.Context, c *client.Client, at Addresses, run string) (*World, error) {
-	w := &World{}
+	w := &World{Whole: run == ""}
 	for q := (shop.OrderQuery{CustomerID: run, Limit: 200}); ; {
 		page, err := c.ListOrders(ctx, q)
 		if err != nil {
@@ -130,6 +131,11 @@ func (w *World) Verify(sent []Sent) []Violation {
 		}
 		byID[o.ID] = o
 		w.verifyOrder(o, accounts[o.ID], bad)
+	}
+	for id, a := range accounts {
+		if _, ok := byID[id]; w.Whole && !ok {
+			bad("I6", id, "is unknown here, with %d held, %d taken and %d parcels ordered", a.open(), a.captured-a.refunded, a.scheduled-a.cancelled)
+		}
 	}
 	if sent != nil {
 		verifyHistory(sent, byID, bad)
