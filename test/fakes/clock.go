@@ -3,6 +3,7 @@ package fakes
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -109,3 +110,16 @@ func (c *Clock) tell() {
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
+
+// SkewedClock is the real clock, ahead by what it was advanced: for what must wait in real time and yet be
+// shown a later day.
+type SkewedClock struct {
+	RealClock
+	ahead atomic.Int64
+}
+
+// Now is the time, and what it was advanced by.
+func (c *SkewedClock) Now() time.Time { return c.RealClock.Now().Add(time.Duration(c.ahead.Load())) }
+
+// Advance puts the clock further ahead.
+func (c *SkewedClock) Advance(d time.Duration) { c.ahead.Add(int64(d)) }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdfast/platform/sqldb"
+	"holdfast/shop"
 	"holdfast/test/fakes"
 	"holdfast/test/postgres"
 )
@@ -31,18 +32,26 @@ func Each(t *testing.T, test func(t *testing.T, open Open)) {
 // SQLite is an Open.
 func SQLite(t *testing.T, migrations fs.FS) *sqldb.DB {
 	t.Helper()
-	return open(t, sqldb.Config{Driver: "sqlite", Path: filepath.Join(t.TempDir(), "test.db")}, migrations)
+	return SQLiteAt(fakes.Deps(t))(t, migrations)
+}
+
+// SQLiteAt is an Open with dependencies of the test's choice: SQLite's clock is theirs.
+func SQLiteAt(deps shop.Deps) Open {
+	return func(t *testing.T, migrations fs.FS) *sqldb.DB {
+		t.Helper()
+		return open(t, sqldb.Config{Driver: "sqlite", Path: filepath.Join(t.TempDir(), "test.db")}, migrations, deps)
+	}
 }
 
 // Postgres is an Open.
 func Postgres(t *testing.T, migrations fs.FS) *sqldb.DB {
 	t.Helper()
-	return open(t, sqldb.Config{Driver: "postgres", DSN: postgres.DSN(t)}, migrations)
+	return open(t, sqldb.Config{Driver: "postgres", DSN: postgres.DSN(t)}, migrations, fakes.Deps(t))
 }
 
-func open(t *testing.T, cfg sqldb.Config, migrations fs.FS) *sqldb.DB {
+func open(t *testing.T, cfg sqldb.Config, migrations fs.FS, deps shop.Deps) *sqldb.DB {
 	t.Helper()
-	db, err := sqldb.Open(t.Context(), cfg, fakes.Deps(t))
+	db, err := sqldb.Open(t.Context(), cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
