@@ -1,0 +1,16 @@
+package order
+
+import (
+	"context"
+
+	"holdfast/platform/sqldb"
+	"holdfast/shop"
+)
+
+// Consume handles events as the consumer does: in one transaction.
+func (s *Service) Consume(ctx context.Context, events ...shop.Event) error {
+	return s.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return s.consume(ctx, tx, events) })
+}
+
+// WatchOnce lets the watchdog look once.
+func (s *Service) WatchOnce(ctx context.Context) (int, error) { return s.watchOnce(ctx) }
