@@ -97,6 +97,9 @@ func (c *Client) do(ctx context.Context, method, path, key string, body []byte) 
 		return Answer{Outcome: NotSent, Err: err}
 	}
 	if key != "" {
+		// net/http sends a request with such a key again by itself where a connection broke, unless it
+		// cannot rewind the body. Here that is decided in one place, which asks before it repeats.
+		req.GetBody = nil
 		req.Header.Set("Idempotency-Key", key)
 		req.Header.Set("Content-Type", "application/json")
 	}

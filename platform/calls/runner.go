@@ -74,6 +74,9 @@ func New[B any](cfg Config, p Parts, perform Performer[B], store Store[B]) (*Run
 // Run performs calls until ctx ends, and lets those that are under way end first.
 func (r *Runner[B]) Run(ctx context.Context) error {
 	if err := r.reclaim(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped before it began
+		}
 		return fmt.Errorf("take up calls of an earlier run: %w", err)
 	}
 	var workers, settler sync.WaitGroup

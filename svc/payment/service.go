@@ -173,13 +173,13 @@ func (s *Service) applyWebhook(ctx context.Context, tx *sqldb.Tx, b *batch, c ca
 		}
 	}
 	var err error
-	switch o.Status {
-	case "succeeded":
+	switch {
+	case o.Status == "succeeded":
 		err = b.succeeded(p, c, r, o.Authorisation)
-	case "declined":
-		if o.Kind == opAuthorise {
-			err = b.declined(p, c, shop.ReasonPaymentDeclined, o.Authorisation.DeclineCode)
-		}
+	case o.Status == "declined" && o.Kind == opAuthorise:
+		err = b.declined(p, c, shop.ReasonPaymentDeclined, o.Authorisation.DeclineCode)
+	default:
+		return nil // the call's own attempts learn of it, and know whether to go on
 	}
 	if err != nil {
 		return err
