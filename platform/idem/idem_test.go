@@ -85,7 +85,7 @@ func TestDo(t *testing.T) {
 		for _, step := range steps {
 			answer, replayed, err := c.do(t.Context(), step.scope, step.cmd, step.fail)
 			switch {
-			case step.kind != "":
+			case step.kind != 0:
 				if shop.KindOf(err) != step.kind {
 					t.Errorf("%s: %v, want %s", step.name, err, step.kind)
 				}
