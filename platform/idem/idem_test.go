@@ -87,7 +87,7 @@ func TestDo(t *testing.T) {
 			switch {
 			case step.kind != 0:
 				if shop.KindOf(err) != step.kind {
-					t.Errorf("%s: %v, want %s", step.name, err, step.kind)
+					t.Errorf("%s: %v, want the kind %d", step.name, err, step.kind)
 				}
 			case step.fail != nil && step.answer == 0:
 				if !errors.Is(err, refused) {
