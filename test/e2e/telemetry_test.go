@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/hex"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -21,8 +24,10 @@ import (
 	"holdfast/test/fakes"
 )
 
-// personal is what may be in no log, span or metric.
-var personal = []string{"Zaphod Quillfeather", "742 Evergreen Terrace", "Springfield-upon-Sea", "tok_4242secret"}
+// personal is what may be in no log, span or metric; a card's number may be nowhere at all.
+var personal = []string{"Zaphod Quillfeather", "742 Evergreen Terrace", "Springfield-upon-Sea", "tok_4242secret", card}
+
+const card = "4111111111111111"
 
 // spans collects what is exported to it.
 type spans struct {
@@ -71,7 +76,8 @@ func TestTelemetry(t *testing.T) {
 	var log buffer
 	deps := fakes.Deps(t)
 	deps.Log = slog.New(telemetry.LogHandler(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	s := startWith(t, quick(t, "sqlite"), deps)
+	cfg := quick(t, "sqlite")
+	s := startWith(t, cfg, deps)
 	s.item(t, "TEA", 450, 10)
 
 	cmd := command("tok_4242secret", "10115", line("TEA", 1))
@@ -85,6 +91,12 @@ func TestTelemetry(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	if holders := filesWith(t, cfg.Data, card); len(holders) > 0 {
+		t.Errorf("a card's number is in %v", holders)
+	}
+	if len(filesWith(t, cfg.Data, personal[0])) == 0 {
+		t.Error("the address is in no file: this looks in the wrong place")
+	}
 	names := map[string]int{}
 	for _, span := range exported.all {
 		if hex.EncodeToString(span.TraceId) == trace {
@@ -148,6 +160,12 @@ func (s *system) trouble(t *testing.T, cmd shop.PlaceOrder) {
 	wrong.Lines = []shop.PlaceLine{line("NONE", 1)}
 	_, err = s.PlaceOrder(t.Context(), client.NewKey(), wrong, 0)
 	problem(t, err, "unknown_sku")
+	wrong = cmd
+	wrong.PaymentMethod = card
+	_, err = s.PlaceOrder(t.Context(), client.NewKey(), wrong, 0)
+	if p := problem(t, err, "validation_failed"); strings.Contains(p.Error(), card) {
+		t.Errorf("the answer says the number again: %v", p)
+	}
 }
 
 // metrics reads the operator's metrics.
@@ -163,4 +181,23 @@ func (s *system) metrics(t *testing.T) string {
 		t.Fatalf("metrics: %d %v %s", resp.StatusCode, err, b)
 	}
 	return string(b)
+}
+
+// filesWith lists the files below dir that contain a text.
+func filesWith(t *testing.T, dir, text string) (names []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		if bytes.Contains(b, []byte(text)) {
+			names = append(names, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
