@@ -17,6 +17,7 @@ import (
 	"holdfast/platform/bus"
 	"holdfast/platform/httpx"
 	"holdfast/platform/outbox"
+	"holdfast/platform/policy"
 	"holdfast/platform/run"
 	"holdfast/platform/sqldb"
 	"holdfast/platform/telemetry"
@@ -40,6 +41,8 @@ type Ready struct {
 	KeyPath   string
 	Key       string
 	Took      time.Duration
+	// Reload takes the policies from the configuration again; see App.reloadPolicies.
+	Reload func() error
 }
 
 // App is a Holdfast that is put together and not yet running.
@@ -47,6 +50,8 @@ type App struct {
 	cfg        Config
 	deps       shop.Deps
 	tel        *telemetry.Telemetry
+	policies   *policy.Set
+	reload     []func(Config) error // each changes some of the policies
 	secrets    secrets
 	key        string
 	broker     *embedded.Broker
@@ -85,7 +90,7 @@ func Run(ctx context.Context, cfg Config, deps shop.Deps, onReady func(Ready)) (
 	defer stop()
 	return run.Group(ctx, deps, a.components, func() {
 		a.started.Store(true)
-		onReady(Ready{Addresses: a.addresses, KeyPath: filepath.Join(cfg.Data, KeyFile), Key: a.key, Took: deps.Clock.Now().Sub(began)})
+		onReady(Ready{Addresses: a.addresses, KeyPath: filepath.Join(cfg.Data, KeyFile), Key: a.key, Took: deps.Clock.Now().Sub(began), Reload: a.reloadPolicies})
 	})
 }
 
@@ -150,6 +155,9 @@ func (a *App) basics(ctx context.Context) (err error) {
 		defer cancel()
 		return a.tel.Close(ctx)
 	})
+	if a.policies, err = policy.New(a.deps, a.tel); err != nil {
+		return err
+	}
 	if a.secrets, err = loadSecrets(a.deps, a.cfg.Data); err != nil {
 		return unusable(err)
 	}
@@ -238,7 +246,14 @@ func (a *App) openStores(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		db, err := sqldb.Open(ctx, a.cfg.Store.of(s.name, a.cfg.Data), a.deps)
+		guard, err := a.policies.Store(s.name, a.cfg.Store.Policies)
+		if err != nil {
+			return err
+		}
+		a.reload = append(a.reload, func(c Config) error { return guard.Reconfigure(c.Store.Policies) })
+		cfg := a.cfg.Store.of(s.name, a.cfg.Data)
+		cfg.Guard = guard
+		db, err := sqldb.Open(ctx, cfg, a.deps)
 		if err != nil {
 			return fmt.Errorf("open the store of %s: %w", s.name, err)
 		}
@@ -299,7 +314,7 @@ func (a *App) operations(admin *httpx.Server) error {
 	for _, s := range a.stores {
 		checks = append(checks, gateway.Check{Name: s.service + " store", Check: s.db.Ping})
 	}
-	handler, err := gateway.NewAdmin(gateway.AdminParts{Deps: a.deps, Tel: a.tel, Orders: a.orders, Ready: checks, Metrics: a.tel.MetricsHandler(),
+	handler, err := gateway.NewAdmin(gateway.AdminParts{Deps: a.deps, Tel: a.tel, Orders: a.orders, Ready: checks, Metrics: a.tel.MetricsHandler(), Policies: a.policies, Reload: a.reloadPolicies,
 		Started: func() error {
 			if !a.started.Load() {
 				return errors.New("starting")

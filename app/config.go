@@ -14,6 +14,7 @@ import (
 	embedded "holdfast/embedded/bus"
 	"holdfast/platform/bus"
 	"holdfast/platform/outbox"
+	"holdfast/platform/policy"
 	"holdfast/shop"
 	"holdfast/sim/carrier"
 	"holdfast/sim/psp"
@@ -53,6 +54,9 @@ type Config struct {
 	PSPAddr     string           `koanf:"psp_addr"`
 	Carrier     carrier.Config   `koanf:"carrier_sim"`
 	CarrierAddr string           `koanf:"carrier_addr"`
+
+	// Again reads the configuration again from where it came; nil where it did not come from anywhere.
+	Again func() (Config, error) `koanf:"-"`
 }
 
 // Store says where the services keep their state: a database each.
@@ -60,13 +64,16 @@ type Store struct {
 	Driver   string `koanf:"driver"`    // sqlite or postgres
 	DSN      string `koanf:"dsn"`       // of postgres; {service} in it stands for the service's name
 	MaxConns int    `koanf:"max_conns"` // of each service
+
+	// Policies stand before the connections of each service's store.
+	Policies policy.StoreConfig `koanf:"policies"`
 }
 
 // Defaults returns the configuration of `holdfast up` as it comes.
 func Defaults() Config {
 	return Config{
 		Data: "data", Addr: "127.0.0.1:8080", AdminAddr: "127.0.0.1:8081", Seed: true, LogLevel: "warn",
-		Store: Store{Driver: "sqlite"}, Partitions: 1,
+		Store: Store{Driver: "sqlite", Policies: policy.StoreDefaults()}, Partitions: 1,
 		Gateway: gateway.Defaults(), Order: order.Defaults(), Inventory: inventory.Defaults(), Payment: payment.Defaults(), Shipping: shipping.Defaults(),
 		PSP: psp.Defaults(), PSPAddr: "127.0.0.1:0", Carrier: carrier.Defaults(), CarrierAddr: "127.0.0.1:0",
 	}
@@ -92,6 +99,7 @@ func Load(files shop.Files, file string, environ []string, flags map[string]any)
 	if err := apply(k, flags, &cfg, "the flags"); err != nil {
 		return cfg, err
 	}
+	cfg.Again = func() (Config, error) { return Load(files, file, environ, flags) }
 	return cfg, cfg.Validate()
 }
 
@@ -156,6 +164,9 @@ func (c Config) Validate() error {
 		return errors.New("store.dsn must contain {service}: each service has a database of its own, as in postgres://user@host/holdfast_{service}")
 	case c.Partitions < 1:
 		return errors.New("partitions must be at least 1")
+	}
+	if err := c.Store.Policies.Validate(); err != nil {
+		return fmt.Errorf("store.policies.%w", err)
 	}
 	payment, shipping := c.Payment, c.Shipping
 	if payment.ProviderURL == "" {

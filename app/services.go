@@ -31,12 +31,12 @@ func (a *App) services() (http.Handler, error) {
 		return nil, err
 	}
 	st = a.store(payment.Name)
-	pay, err := payment.New(a.cfg.Payment, payment.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Deps: a.deps, Tel: a.tel})
+	pay, err := payment.New(a.cfg.Payment, payment.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Deps: a.deps, Tel: a.tel, Policies: a.policies})
 	if err != nil {
 		return nil, err
 	}
 	st = a.store(shipping.Name)
-	ship, err := shipping.New(a.cfg.Shipping, shipping.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Orders: orders, Deps: a.deps, Tel: a.tel})
+	ship, err := shipping.New(a.cfg.Shipping, shipping.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Orders: orders, Deps: a.deps, Tel: a.tel, Policies: a.policies})
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (a *App) services() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	edge, err := gateway.New(a.cfg.Gateway, gateway.Parts{Deps: a.deps, Tel: a.tel, Keys: keys,
+	edge, err := gateway.New(a.cfg.Gateway, gateway.Parts{Deps: a.deps, Tel: a.tel, Keys: keys, Policies: a.policies,
 		WebhookSecrets: map[string][]string{payment.WebhookParty: {a.secrets.PSP}, shipping.WebhookParty: {a.secrets.Carrier}},
 		Mount: []func(*httpx.API){
 			func(api *httpx.API) { order.RegisterHTTP(api, a.orders) },
@@ -65,6 +65,8 @@ func (a *App) services() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.reload = append(a.reload, func(c Config) error { return pay.Reconfigure(c.Payment) },
+		func(c Config) error { return ship.Reconfigure(c.Shipping) }, func(c Config) error { return edge.Reconfigure(c.Gateway) })
 	return edge.Handler(), nil
 }
 

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,11 +72,29 @@ func (s *session) runUp(c *cobra.Command, flags map[string]any) error {
 		if !s.quiet {
 			s.welcome(cfg, r)
 		}
+		go reloadOnHangup(c.Context(), r.Reload, log)
 	})
 	if shop.KindOf(err) == shop.Unavailable {
 		return &exit{code: ExitUnfit, err: err}
 	}
 	return err
+}
+
+// reloadOnHangup takes the policies from the configuration again each time that the process gets a SIGHUP.
+func reloadOnHangup(ctx context.Context, reload func() error, log *slog.Logger) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+			if err := reload(); err != nil {
+				log.Error("the policies were not configured again", "err", err)
+			}
+		}
+	}
 }
 
 // welcome tells where everything is, and a first thing to do.

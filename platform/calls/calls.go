@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"time"
 
@@ -60,6 +61,9 @@ type Result[B any] struct {
 	RetryIn time.Duration
 	// Failed counts this attempt into Failures.
 	Failed bool
+	// Rejected says that a policy of ours kept the attempt from being made. It counts as none, and what
+	// was unknown before still is, where Unknown says so.
+	Rejected bool
 	// Unknown marks that this attempt may have had its effect although no answer tells.
 	Unknown bool
 	// Attempts are recorded for the order's story.
@@ -78,16 +82,18 @@ type Store[B any] struct {
 // Config sets the runner's limits.
 type Config struct {
 	Owner   string        `koanf:"owner"`   // names this process; the same after a restart of the same process
-	Workers int           `koanf:"workers"` // attempts at once
-	Queue   int           `koanf:"queue"`   // calls waiting in memory; more wait in the store
+	Workers int           `koanf:"workers"` // attempts at once, beside those that undo something
+	Queue   int           `koanf:"queue"`   // calls waiting in memory, in each lane; more wait in the store
 	Timeout time.Duration `koanf:"timeout"` // for one attempt, its queries included
 	Lease   time.Duration `koanf:"lease"`   // after it another process may take a call over; > 2 * Timeout
 	Poll    time.Duration `koanf:"poll"`    // how often due calls are looked for
+
+	UndoWorkers int `koanf:"undo_workers"` // attempts at once of the operations that undo something
 }
 
 // Defaults returns the limits for one process.
 func Defaults() Config {
-	return Config{Owner: "holdfast", Workers: 64, Queue: 1024, Timeout: 10 * time.Second, Lease: 30 * time.Second, Poll: 100 * time.Millisecond}
+	return Config{Owner: "holdfast", Workers: 64, Queue: 1024, Timeout: 10 * time.Second, Lease: 30 * time.Second, Poll: 100 * time.Millisecond, UndoWorkers: 16}
 }
 
 // Validate tells what is wrong with c.
@@ -95,8 +101,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Owner == "":
 		return fmt.Errorf("calls.owner is empty")
-	case c.Workers < 1 || c.Queue < c.Workers:
-		return fmt.Errorf("calls.workers must be at least 1 and calls.queue at least calls.workers")
+	case c.Workers < 1 || c.UndoWorkers < 1 || c.Queue < max(c.Workers, c.UndoWorkers):
+		return fmt.Errorf("calls.workers and calls.undo_workers must be at least 1 and calls.queue not less than either")
 	case c.Timeout <= 0 || c.Lease <= 2*c.Timeout:
 		return fmt.Errorf("calls.timeout must be positive and calls.lease more than twice as long")
 	case c.Poll <= 0:
@@ -125,11 +131,6 @@ func (r *Runner[B]) Enqueue(ctx context.Context, tx *sqldb.Tx, calls ...Call) er
 
 func (r *Runner[B]) insert(ctx context.Context, tx *sqldb.Tx, now time.Time, chunk []Call) error {
 	const columns = 10
-	direct := r.running.Load() && len(r.queue)+len(chunk) < cap(r.queue)/2
-	begun, owner, lease := 0, "", time.Time{}
-	if direct {
-		begun, owner, lease = 1, r.cfg.Owner, now.Add(r.cfg.Lease)
-	}
 	byKey := make(map[string]Call, len(chunk))
 	args := make([]any, 0, columns*len(chunk))
 	for _, c := range chunk {
@@ -137,7 +138,11 @@ func (r *Runner[B]) insert(ctx context.Context, tx *sqldb.Tx, now time.Time, chu
 			c.TraceParent = telemetry.TraceParent(ctx)
 		}
 		c.FirstAt = now
-		byKey[c.Key] = c
+		begun, owner, lease := 0, "", time.Time{}
+		if r.direct(c.Kind, len(chunk)) {
+			begun, owner, lease = 1, r.cfg.Owner, now.Add(r.cfg.Lease)
+			byKey[c.Key] = c
+		}
 		args = append(args, c.Key, string(c.OrderID), c.Kind, string(c.Request), c.TraceParent, begun, owner,
 			sqldb.Micros(lease), sqldb.Micros(now), sqldb.Micros(now))
 	}
@@ -152,11 +157,18 @@ func (r *Runner[B]) insert(ctx context.Context, tx *sqldb.Tx, now time.Time, chu
 		if err := rows.Scan(&key); err != nil {
 			return err
 		}
-		if c := byKey[key]; direct {
+		if c, direct := byKey[key]; direct {
 			tx.AfterCommit(func() { r.offer(c) })
 		}
 	}
 	return rows.Err()
+}
+
+// direct tells whether n new calls of a kind go to workers of this process as soon as they are committed:
+// where workers are likely to be free, and the policy lets any number through.
+func (r *Runner[B]) direct(name string, n int) bool {
+	l, k := r.of(name)
+	return r.running.Load() && len(l.queue)+n < cap(l.queue)/2 && k.allowance() == math.MaxInt
 }
 
 // Done removes a call whose outcome came another way, with a webhook.

@@ -7,22 +7,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"strings"
 	"time"
 
+	"holdfast/platform/policy"
 	"holdfast/platform/telemetry"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
 // Outcome says what an answer, or the lack of one, tells about the effect of a request.
 type Outcome string
 
-// The outcomes. Only NotSent and Failed say that nothing happened; after Lost and Busy the other party
-// must be asked.
+// The outcomes. Only Rejected, NotSent and Failed say that nothing happened; after Lost and Busy the other
+// party must be asked.
 const (
+	Rejected  Outcome = "rejected"  // by our own policies: it never left
 	Succeeded Outcome = "succeeded" // 2xx
 	Refused   Outcome = "refused"   // any other 4xx: asking again will not help
 	Failed    Outcome = "failed"    // 500, 501: the other party answered that it failed
@@ -43,6 +45,9 @@ type Answer struct {
 	Status  int // 0 where no answer came
 	Body    []byte
 	Err     error
+	// RetryAfter is the least wait before another request, as the other party or the policy that rejected
+	// this one asks for it; 0 where nobody did.
+	RetryAfter time.Duration
 }
 
 // Code returns the member "code" of a refusal, or its status.
@@ -59,16 +64,17 @@ func (a Answer) Code() string {
 	return ""
 }
 
-// Client sends JSON requests to one outside party.
+// Client sends JSON requests to one outside party, each through the policy of its operation. It repeats
+// nothing: that is for the Runner, and for it alone.
 type Client struct {
-	base    string
-	timeout time.Duration
-	http    *http.Client
+	base     string
+	policies *policy.Dependency
+	http     *http.Client
 }
 
-// NewClient makes a client; each request is given up after timeout.
-func NewClient(base string, timeout time.Duration, deps shop.Deps) *Client {
-	return &Client{base: strings.TrimRight(base, "/"), timeout: timeout, http: &http.Client{
+// NewClient makes a client; each request is given up after the attempt's timeout of its policy.
+func NewClient(base string, policies *policy.Dependency, deps shop.Deps) *Client {
+	return &Client{base: strings.TrimRight(base, "/"), policies: policies, http: &http.Client{
 		Transport: &http.Transport{DialContext: deps.Net.DialContext, MaxIdleConnsPerHost: maxIdle, MaxIdleConns: maxIdle,
 			IdleConnTimeout: 30 * time.Second, DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -76,22 +82,38 @@ func NewClient(base string, timeout time.Duration, deps shop.Deps) *Client {
 }
 
 // Get asks a question.
-func (c *Client) Get(ctx context.Context, path string) Answer {
-	return c.do(ctx, http.MethodGet, path, "", nil)
+func (c *Client) Get(ctx context.Context, operation, path string) Answer {
+	return c.do(ctx, operation, http.MethodGet, path, "", nil)
 }
 
 // Post sends a command with its idempotency key.
-func (c *Client) Post(ctx context.Context, path, key string, body any) Answer {
+func (c *Client) Post(ctx context.Context, operation, path, key string, body any) Answer {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return Answer{Outcome: NotSent, Err: err}
 	}
-	return c.do(ctx, http.MethodPost, path, key, b)
+	return c.do(ctx, operation, http.MethodPost, path, key, b)
 }
 
-func (c *Client) do(ctx context.Context, method, path, key string, body []byte) Answer {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
+// do makes one request where the operation's policy lets it through.
+func (c *Client) do(ctx context.Context, operation, method, path, key string, body []byte) Answer {
+	attempt, err := c.policies.Policy(operation).Acquire(ctx)
+	if err != nil {
+		wait, _ := resilience.RetryAfter(err)
+		return Answer{Outcome: Rejected, Err: err, RetryAfter: wait}
+	}
+	defer attempt.Record(resilience.Neutral) // where send panics; otherwise it is recorded below
+	a := c.send(attempt.Context(), method, path, key, body)
+	switch {
+	case a.Outcome == Succeeded || a.Outcome == Refused:
+		attempt.Record(resilience.Success) // a refusal is an answer, too
+	case ctx.Err() == nil:
+		attempt.Record(resilience.Failure)
+	}
+	return a
+}
+
+func (c *Client) send(ctx context.Context, method, path, key string, body []byte) Answer {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return Answer{Outcome: NotSent, Err: err}
@@ -111,11 +133,13 @@ func (c *Client) do(ctx context.Context, method, path, key string, body []byte) 
 		return Answer{Outcome: sent(err), Err: err}
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return Answer{Outcome: Lost, Status: resp.StatusCode, Err: err}
+	a := Answer{Status: resp.StatusCode, RetryAfter: policy.RetryAfter(resp.Header)}
+	if a.Body, a.Err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer)); a.Err != nil {
+		a.Outcome = Lost
+		return a
 	}
-	return Answer{Outcome: classify(resp.StatusCode), Status: resp.StatusCode, Body: b}
+	a.Outcome = classify(resp.StatusCode)
+	return a
 }
 
 // sent tells a request that never left from one whose answer was lost.
@@ -140,11 +164,4 @@ func classify(status int) Outcome {
 	default:
 		return Lost // a redirect or worse: nobody that we know answered
 	}
-}
-
-// Backoff returns a wait before attempt n+1: exponential from least to most, with full jitter
-// (M. Brooker, "Exponential Backoff And Jitter", 2015), and never below a tenth of least.
-func Backoff(rand shop.Rand, n int, least, most time.Duration) time.Duration {
-	ceiling := math.Min(float64(most), float64(least)*math.Pow(2, float64(min(n, 60))))
-	return max(time.Duration(rand.Float64()*ceiling), least/10)
 }

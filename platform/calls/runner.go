@@ -3,7 +3,6 @@ package calls
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -16,6 +15,7 @@ import (
 
 	"holdfast/platform/sqldb"
 	"holdfast/platform/telemetry"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -37,7 +37,7 @@ type Runner[B any] struct {
 	tel      *telemetry.Telemetry
 	perform  Performer[B]
 	store    Store[B]
-	queue    chan claimed
+	lanes    []*lane
 	outcomes chan outcome[B]
 	running  atomic.Bool
 }
@@ -60,6 +60,8 @@ type Parts struct {
 	DB   *sqldb.DB
 	Deps shop.Deps
 	Tel  *telemetry.Telemetry
+	// Operations are the policies of the operations, by kind of call.
+	Operations map[string]*resilience.Policy
 }
 
 // New makes a runner; Run runs it.
@@ -68,7 +70,7 @@ func New[B any](cfg Config, p Parts, perform Performer[B], store Store[B]) (*Run
 		return nil, err
 	}
 	return &Runner[B]{cfg: cfg, db: p.DB, deps: p.Deps, tel: p.Tel, perform: perform, store: store,
-		queue: make(chan claimed, cfg.Queue), outcomes: make(chan outcome[B], cfg.Workers)}, nil
+		lanes: newLanes(cfg, p.Operations), outcomes: make(chan outcome[B], cfg.Workers)}, nil
 }
 
 // Run performs calls until ctx ends, and lets those that are under way end first.
@@ -81,8 +83,10 @@ func (r *Runner[B]) Run(ctx context.Context) error {
 	}
 	var workers, settler sync.WaitGroup
 	settler.Go(r.settleAll)
-	for range r.cfg.Workers {
-		workers.Go(func() { r.work(ctx) })
+	for _, l := range r.lanes {
+		for range l.workers {
+			workers.Go(func() { r.work(ctx, l.queue) })
+		}
 	}
 	r.running.Store(true)
 	for ctx.Err() == nil {
@@ -104,8 +108,9 @@ func (r *Runner[B]) Run(ctx context.Context) error {
 
 // offer hands a call to a worker; it never blocks, since it runs on the store's writer.
 func (r *Runner[B]) offer(c Call) {
+	l, _ := r.of(c.Kind)
 	select {
-	case r.queue <- claimed{c, r.deps.Clock.Now()}:
+	case l.queue <- claimed{c, r.deps.Clock.Now()}:
 	default: // its lease runs out and the poll finds it
 	}
 }
@@ -118,51 +123,14 @@ func (r *Runner[B]) reclaim(ctx context.Context) error {
 	})
 }
 
-const dueWhere = ` FROM calls WHERE parked = 0 AND next_at <= ? AND lease_until <= ?`
-
-// claim takes due calls, as many as the queue has room for.
-func (r *Runner[B]) claim(ctx context.Context) error {
-	room := cap(r.queue) - len(r.queue)
-	if room == 0 {
-		return nil
-	}
-	due := false
-	err := r.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		now, err := tx.Now(ctx)
-		if err != nil {
-			return err
-		}
-		err = tx.QueryRow(ctx, `SELECT 1`+dueWhere+` LIMIT 1`, sqldb.Micros(now), sqldb.Micros(now)).Scan(new(int))
-		due = err == nil
-		if errors.Is(err, sqldb.ErrNoRows) {
-			return nil
-		}
-		return err
-	})
-	if err != nil || !due {
-		return err
-	}
-	return r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		taken, err := r.take(ctx, tx, room)
-		if err != nil {
-			return err
-		}
-		tx.AfterCommit(func() {
-			for _, c := range taken {
-				r.offer(c)
-			}
-		})
-		return nil
-	})
-}
-
-func (r *Runner[B]) take(ctx context.Context, tx *sqldb.Tx, room int) ([]Call, error) {
+// take takes due calls of a kind, no more than limit.
+func (r *Runner[B]) take(ctx context.Context, tx *sqldb.Tx, kind string, limit int) ([]Call, error) {
 	now, err := tx.Now(ctx)
 	if err != nil {
 		return nil, err
 	}
 	rows, err := tx.Query(ctx, `SELECT key, order_id, kind, request, traceparent, begun, attempts, failures, first_at`+
-		dueWhere+` ORDER BY next_at LIMIT ? FOR UPDATE SKIP LOCKED`, sqldb.Micros(now), sqldb.Micros(now), room)
+		dueWhere+` ORDER BY next_at LIMIT ? FOR UPDATE SKIP LOCKED`, kind, sqldb.Micros(now), sqldb.Micros(now), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -187,12 +155,12 @@ func (r *Runner[B]) take(ctx context.Context, tx *sqldb.Tx, room int) ([]Call, e
 	return taken, err
 }
 
-func (r *Runner[B]) work(ctx context.Context) {
+func (r *Runner[B]) work(ctx context.Context, queue <-chan claimed) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case c := <-r.queue:
+		case c := <-queue:
 			// One that waited long may be about to lose its lease: leave it for the poll.
 			if r.deps.Clock.Now().Sub(c.at) < r.cfg.Lease-2*r.cfg.Timeout {
 				r.attempt(ctx, c.Call)
@@ -208,9 +176,7 @@ func (r *Runner[B]) attempt(ctx context.Context, c Call) {
 	if span.IsRecording() {
 		span.SetAttributes(attribute.String("order_id", string(c.OrderID)), attribute.Int("attempt", c.Attempts+1))
 	}
-	callCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-	res := r.perform(callCtx, c)
-	cancel()
+	res := r.budgeted(ctx, c)
 	if res.Settle == nil {
 		span.SetStatus(codes.Error, "to be tried again")
 	}
@@ -218,6 +184,28 @@ func (r *Runner[B]) attempt(ctx context.Context, c Call) {
 	// The attempt was made: what came of it is stored even while the process is stopping.
 	r.outcomes <- outcome[B]{context.WithoutCancel(ctx), c, res}
 }
+
+// budgeted performs a call. One that was tried before is a retry, and needs a token of its dependency's
+// budget: where that is spent the call stays in the store for a while.
+func (r *Runner[B]) budgeted(ctx context.Context, c Call) Result[B] {
+	_, k := r.of(c.Kind)
+	budget := k.policy.Budget()
+	if c.Attempts == 0 {
+		budget.Call()
+	} else if !budget.TryRetry() {
+		return Result[B]{Rejected: true, Unknown: c.Unknown, RetryIn: pauseWithoutBudget.Delay(1, 0, r.deps.Rand.Float64)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	res := r.perform(ctx, c)
+	if res.Rejected && c.Attempts > 0 {
+		budget.Return()
+	}
+	return res
+}
+
+// pauseWithoutBudget is the wait of a retry that the budget refused.
+var pauseWithoutBudget = resilience.Backoff{Base: time.Second, Max: time.Second, Floor: 100 * time.Millisecond}
 
 // settleAll stores outcomes until there are no more: those that wait together in one transaction, so
 // that a worker need not wait for a commit, and one by one where that fails.
@@ -321,7 +309,10 @@ func (r *Runner[B]) again(ctx context.Context, tx *sqldb.Tx, c Call, res Result[
 	if err != nil {
 		return err
 	}
-	failures, begun := c.Failures, 0
+	attempts, failures, begun := c.Attempts+1, c.Failures, 0
+	if res.Rejected {
+		attempts = c.Attempts
+	}
 	if res.Failed {
 		failures++
 	}
@@ -329,7 +320,7 @@ func (r *Runner[B]) again(ctx context.Context, tx *sqldb.Tx, c Call, res Result[
 		begun = 1
 	}
 	_, err = tx.Exec(ctx, `UPDATE calls SET begun = ?, attempts = ?, failures = ?, owner = '', lease_until = 0, next_at = ? WHERE key = ?`,
-		begun, c.Attempts+1, failures, sqldb.Micros(now.Add(res.RetryIn)), c.Key)
+		begun, attempts, failures, sqldb.Micros(now.Add(res.RetryIn)), c.Key)
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"holdfast/platform/telemetry"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -41,8 +42,12 @@ type Config struct {
 type Parts struct {
 	Deps shop.Deps
 	Tel  *telemetry.Telemetry
-	// Admit decides whether a request is let in; release is called when it is over. Nil lets all in.
-	Admit func(route Route, r *http.Request) (release func(), err error)
+	// Admit decides whether a request is let in; release is called with its status when it is over. Nil
+	// lets all in.
+	Admit func(route Route, r *http.Request) (release func(status int), err error)
+	// Limit decides whether a caller may make another request now; what it says of the rest goes to the
+	// caller in headers where it may not. Nil sets no limit.
+	Limit func(caller shop.Caller) resilience.Decision
 }
 
 // API is a set of operations and pages, and the handler that serves them.
@@ -51,7 +56,8 @@ type API struct {
 	deps     shop.Deps
 	tracer   trace.Tracer
 	duration metric.Float64Histogram
-	admit    func(Route, *http.Request) (func(), error)
+	admit    func(Route, *http.Request) (func(int), error)
+	limit    func(shop.Caller) resilience.Decision
 	mux      *http.ServeMux
 	huma     *humaAPI
 	routes   []Route
@@ -77,11 +83,14 @@ func New(cfg Config, parts Parts) (*API, error) {
 		return nil, shop.Wrap(shop.Internal, "httpx.New", "the metric could not be made", err)
 	}
 	a := &API{
-		cfg: cfg, deps: parts.Deps, tracer: parts.Tel.Tracer, duration: duration, admit: parts.Admit,
+		cfg: cfg, deps: parts.Deps, tracer: parts.Tel.Tracer, duration: duration, admit: parts.Admit, limit: parts.Limit,
 		mux: http.NewServeMux(), checkers: newCheckers(), buffers: newBuffers(), webhooks: map[string]*Verifier{},
 	}
 	if a.admit == nil {
-		a.admit = func(Route, *http.Request) (func(), error) { return func() {}, nil }
+		a.admit = func(Route, *http.Request) (func(int), error) { return func(int) {}, nil }
+	}
+	if a.limit == nil {
+		a.limit = func(shop.Caller) resilience.Decision { return resilience.Decision{Allowed: true} }
 	}
 	for name, secrets := range cfg.WebhookSecrets {
 		if a.webhooks[name], err = NewVerifier(parts.Deps.Clock, secrets...); err != nil {

@@ -340,11 +340,16 @@ func TestAdmit(t *testing.T) {
 	refuse := false
 	api, err := httpx.New(httpx.Config{}, httpx.Parts{
 		Deps: fakes.Deps(t), Tel: telemetry.Nop(),
-		Admit: func(r httpx.Route, _ *http.Request) (func(), error) {
+		Admit: func(r httpx.Route, _ *http.Request) (func(int), error) {
 			if refuse {
 				return nil, shop.E(shop.Overloaded, "test", "Later.")
 			}
-			return func() { released++ }, nil
+			return func(status int) {
+				released++
+				if status != http.StatusOK {
+					t.Errorf("released with %d", status)
+				}
+			}, nil
 		},
 	})
 	if err != nil {

@@ -3,12 +3,14 @@ package httpx
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"holdfast/platform/telemetry"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -86,13 +88,36 @@ func (c *call) problem(err error) *Problem {
 	p, retryAfter := explain(err)
 	c.err = err
 	c.complete(p)
+	if wait, known := resilience.RetryAfter(err); known {
+		retryAfter = int((wait + time.Second - 1) / time.Second)
+	}
 	if retryAfter > 0 {
-		c.Header()["Retry-After"] = retryAfterValues[retryAfter]
+		c.Header()["Retry-After"] = retryAfterValue(retryAfter)
 	}
 	if p.Status == http.StatusUnauthorized {
 		c.Header().Set("WWW-Authenticate", `Bearer realm="holdfast"`)
 	}
 	return p
+}
+
+// limit refuses a caller that has used up its rate, and tells it when to come back.
+func (c *call) limit(d resilience.Decision) error {
+	if d.Allowed {
+		return nil
+	}
+	h := c.Header()
+	h.Set("RateLimit-Limit", strconv.Itoa(d.Limit))
+	h.Set("RateLimit-Remaining", strconv.Itoa(d.Remaining))
+	h.Set("RateLimit-Reset", strconv.Itoa(int((d.Reset+time.Second-1)/time.Second)))
+	return shop.Wrap(shop.RateLimited, "httpx.limit", "You send more requests than you may. Retry-After says when to go on.", d.Err())
+}
+
+// retryAfterValue is the header's value for some seconds.
+func retryAfterValue(seconds int) []string {
+	if seconds < len(retryAfterValues) {
+		return retryAfterValues[seconds]
+	}
+	return []string{strconv.Itoa(seconds)}
 }
 
 // complete adds what belongs to the request.

@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -41,7 +42,7 @@ type webhookOutput struct{}
 // Config under its name. The signature is verified over the bytes as they came, before anything else
 // is looked at; a nil error is a 204, which tells the party not to send the message again.
 func RegisterWebhook(a *API, op Op, party string, handle func(context.Context, shop.Webhook) error) {
-	op.Open = true
+	op.Open, op.Criticality = true, resilience.Critical // it ends something that is under way already
 	op.Status = http.StatusNoContent
 	op.Problems = append(op.Problems, shop.Unauthenticated, shop.TooLarge)
 	meta := opMeta{op: op, class: ClassWebhook}

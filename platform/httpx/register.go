@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -33,7 +34,9 @@ type Op struct {
 	// Problems are the failures that callers should expect beside those that any operation may have.
 	Problems []shop.Kind
 	Open     bool // needs no API key
-	Stream   bool // answers with server-sent events; set by RegisterStream
+	// Criticality is what refusing a request costs.
+	Criticality resilience.Criticality
+	Stream      bool // answers with server-sent events; set by RegisterStream
 }
 
 // opMeta is the part of an operation that Huma passes through.
@@ -120,7 +123,7 @@ func (a *API) mount(op *huma.Operation, serve func(huma.Context)) {
 	meta := op.Metadata[metaKey].(opMeta)
 	rt := a.newRoute(Route{
 		Method: op.Method, Path: op.Path, ID: op.OperationID, Tag: meta.op.Tag, Class: meta.class, Open: meta.op.Open,
-		Timeout: a.cfg.Timeout,
+		Timeout: a.cfg.Timeout, Criticality: meta.op.Criticality,
 	})
 	if meta.class == ClassStream {
 		rt.Timeout = 0

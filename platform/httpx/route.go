@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"holdfast/platform/telemetry"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -43,6 +44,9 @@ type Route struct {
 	Keyed   bool          // needs an Idempotency-Key
 	MaxBody int64         // in bytes; 0 takes none
 	Timeout time.Duration // 0 for streams
+	// Criticality is what refusing a request of this route costs: where there are too many, those of the
+	// least are refused first.
+	Criticality resilience.Criticality
 }
 
 // route serves one Route: everything between the mux and the handler.
@@ -115,12 +119,16 @@ func (rt *route) serve(c *call, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer func() { release(c.status) }()
 	if !rt.Open {
 		if c.caller, err = rt.api.cfg.Keys.authenticate(r); err != nil {
 			return err
 		}
+		if err := c.limit(rt.api.limit(c.caller)); err != nil {
+			return err
+		}
 	}
+	r = r.WithContext(resilience.WithCriticality(r.Context(), rt.Criticality))
 	if rt.Keyed {
 		if keys := r.Header[KeyHeader]; len(keys) == 0 || keys[0] == "" {
 			return shop.E(shop.KeyMissing, "httpx", "Send an Idempotency-Key header: any text of 1 to 255 printable ASCII characters, new for each new request and the same for its repetitions.")

@@ -26,6 +26,16 @@ type Config struct {
 	Path     string `koanf:"path"`      // the file of a SQLite database
 	DSN      string `koanf:"dsn"`       // the address of a PostgreSQL database; it holds a secret
 	MaxConns int    `koanf:"max_conns"` // SQLite: readers, 4 unless told; PostgreSQL: connections, 16 unless told
+
+	Guard Guard `koanf:"-"` // asked before each Update and View; nil lets all through
+}
+
+// Guard keeps transactions from a database that is down or has too many of them already.
+type Guard interface {
+	// Enter lets a transaction in, or refuses it with an error of kind Unavailable or Overloaded. done is
+	// called once with what came of the transaction; an error that the transaction's own function
+	// returned says nothing about the database.
+	Enter(ctx context.Context, write bool) (done func(error), err error)
 }
 
 // Validate tells what is wrong with c.
@@ -58,6 +68,7 @@ var ErrNoRows = sql.ErrNoRows
 type DB struct {
 	engine engine
 	deps   shop.Deps
+	guard  Guard
 }
 
 // engine is what differs between the dialects.
@@ -99,7 +110,7 @@ func Open(ctx context.Context, cfg Config, deps shop.Deps) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{engine: e, deps: deps}, nil
+	return &DB{engine: e, deps: deps, guard: cfg.Guard}, nil
 }
 
 // Dialect tells the kind of the database.
@@ -124,20 +135,34 @@ func (db *DB) enter(ctx context.Context) (context.Context, error) {
 // context's error and fn is not run; once fn has begun, the answer is the outcome (SQLite).
 // A panic of fn undoes the transaction and goes on in the caller.
 func (db *DB) Update(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
-	ctx, err := db.enter(ctx)
+	return db.guarded(ctx, true, func(ctx context.Context) error { return db.engine.update(ctx, fn) })
+}
+
+// guarded runs a transaction where the guard lets it in.
+func (db *DB) guarded(ctx context.Context, write bool, run func(context.Context) error) (err error) {
+	if ctx, err = db.enter(ctx); err != nil {
+		return err
+	}
+	if db.guard == nil {
+		return run(ctx)
+	}
+	done, err := db.guard.Enter(ctx, write)
 	if err != nil {
 		return err
 	}
-	return db.engine.update(ctx, fn)
+	end := errUnfinished // unless run returns: it may panic
+	defer func() { done(end) }()
+	err = run(ctx)
+	end = err
+	return err
 }
+
+// errUnfinished is what a guard hears of a transaction whose function panicked.
+var errUnfinished = errors.New("the transaction's function did not return")
 
 // View runs fn on a snapshot of the database, which is that of its first query. A write in it is an error.
 func (db *DB) View(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
-	ctx, err := db.enter(ctx)
-	if err != nil {
-		return err
-	}
-	return db.engine.view(ctx, fn)
+	return db.guarded(ctx, false, func(ctx context.Context) error { return db.engine.view(ctx, fn) })
 }
 
 // Migrate brings the schema up to date with the *.sql files at the root of fsys, which are goose

@@ -9,6 +9,8 @@
 //
 // A parcel leaves when its customer has answered the message about its dispatch with a success. With a
 // conflict it stays, and waits to be cancelled. Until there is an answer the message is sent again.
+//
+// The faults that PUT /faults sets act in front of all this, and are forgotten at a restart.
 package carrier
 
 import (
@@ -32,6 +34,8 @@ type Simulator struct {
 	queue    *party.Queue // of dispatches
 	arrivals *party.Arrivals
 	door     *party.Door
+	faults   *party.Faults
+	rates    []rate
 	locks    *party.Locks // of keys and parcels that something is being done to
 
 	mu      sync.Mutex
@@ -47,8 +51,9 @@ func New(cfg Config, deps shop.Deps) (*Simulator, error) {
 		return nil, err
 	}
 	s := &Simulator{cfg: cfg, deps: deps, queue: party.NewQueue(deps), door: party.NewDoor(deps.Clock), locks: party.NewLocks(),
-		arrivals: party.NewArrivals(kindSchedule, kindCancel, kindQuery),
-		keys:     party.NewIndex(), parcels: party.NewIndex(), failed: make(map[string]struct{})}
+		arrivals: party.NewArrivals(kindSchedule, kindCancel, kindQuery, kindRates), rates: sortedRates(cfg.Rates),
+		keys: party.NewIndex(), parcels: party.NewIndex(), failed: make(map[string]struct{})}
+	s.faults = party.NewFaults(s.arrivals, s.door, deps)
 	var err error
 	if s.sender, err = party.NewSender(cfg.WebhookURL, cfg.WebhookSecret, deps); err != nil {
 		return nil, fmt.Errorf("carrier_sim: %w", err)
@@ -101,10 +106,15 @@ func (s *Simulator) replay(place int64, text []byte, waiting map[int64]time.Time
 // Handler serves the carrier's API.
 func (s *Simulator) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/shipments", s.schedule)
-	mux.HandleFunc("POST /v1/shipments/{id}/cancel", s.cancel)
-	mux.HandleFunc("GET /v1/shipments/{id}", s.get)
-	mux.HandleFunc("GET /v1/operations/{key}", s.query)
+	operation := func(pattern, kind string, do http.HandlerFunc) {
+		mux.HandleFunc(pattern, s.faults.Around(kind, s.reference, do))
+	}
+	operation("POST /v1/shipments", kindSchedule, s.schedule)
+	operation("POST /v1/shipments/{id}/cancel", kindCancel, s.cancel)
+	operation("GET /v1/shipments/{id}", kindQuery, s.get)
+	operation("GET /v1/operations/{key}", kindQuery, s.query)
+	operation("GET /v1/rates", kindRates, s.showRates)
+	s.faults.Mount(mux)
 	mux.Handle("GET /ledger", s.ledger)
 	mux.Handle("GET /arrivals", s.arrivals)
 	mux.HandleFunc("GET /healthz", party.Healthy)

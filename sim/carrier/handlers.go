@@ -106,10 +106,9 @@ func answer(w http.ResponseWriter, r *http.Request, l line, replayed bool, probl
 	}
 }
 
-// receive counts and reads a call.
+// receive reads a call.
 func (s *Simulator) receive(w http.ResponseWriter, r *http.Request, kind string, q any) (call, *party.Problem) {
 	key, problem := party.Key(r)
-	s.arrivals.Count(kind, key)
 	if problem == nil {
 		problem = party.Read(w, r, q)
 	}

@@ -82,8 +82,9 @@ func TestArrivals(t *testing.T) {
 	p.cancel(200, doc.ID, "c")
 	p.query(200, "c")
 	p.must(200, "GET", "/v1/shipments/"+doc.ID, "", "")
+	p.must(200, "GET", "/v1/rates", "", "")
 	for query, want := range map[string]arrivals{
-		"":                 {7, map[string]int64{"schedule": 3, "cancel": 1, "query": 3}, 1},
+		"":                 {8, map[string]int64{"schedule": 3, "cancel": 1, "query": 3, "rates": 1}, 1},
 		"?reference=ord_1": {5, map[string]int64{"schedule": 2, "cancel": 1, "query": 2}, 0},
 		"?reference=ord_2": {2, map[string]int64{"schedule": 1, "cancel": 0, "query": 1}, 0},
 	} {
@@ -107,6 +108,12 @@ func TestConfig(t *testing.T) {
 		"secret":       func(c *carrier.Config) { c.WebhookSecret = "" },
 		"sync":         func(c *carrier.Config) { c.SyncEvery = time.Minute },
 		"not a folder": func(c *carrier.Config) { c.Dir = "/dev/null/x" },
+		"no rates":     func(c *carrier.Config) { c.Rates = nil },
+		"no rest":      func(c *carrier.Config) { c.Rates = map[string]int64{"DE": 390} },
+		"small letter": func(c *carrier.Config) { c.Rates["de"] = 390 },
+		"three":        func(c *carrier.Config) { c.Rates["DEU"] = 390 },
+		"negative fee": func(c *carrier.Config) { c.Rates["DE"] = -1 },
+		"high fee":     func(c *carrier.Config) { c.Rates["*"] = 1_000_001 },
 	} {
 		c := carrier.Defaults()
 		c.Dir, c.WebhookURL, c.WebhookSecret = t.TempDir(), "http://127.0.0.1:1/webhooks/carrier", secret

@@ -13,6 +13,7 @@ const (
 	kindSchedule = "schedule"
 	kindCancel   = "cancel"
 	kindQuery    = "query"
+	kindRates    = "rates"
 )
 
 // The entries of the ledger.

@@ -52,6 +52,15 @@ func (s *Simulator) look(in *party.Index, name, what string) (l line, place int6
 	return l, place, nil
 }
 
+// reference returns what a parcel is for, "" if there is none.
+func (s *Simulator) reference(id string) string {
+	l, _, problem := s.look(s.parcels, id, "")
+	if problem != nil {
+		return ""
+	}
+	return l.Reference
+}
+
 func (s *Simulator) read(place int64) (l line, err error) {
 	text, err := s.ledger.Line(place)
 	if err == nil {
@@ -77,7 +86,6 @@ func (s *Simulator) unwritten(err error) bool {
 
 // get shows a parcel.
 func (s *Simulator) get(w http.ResponseWriter, r *http.Request) {
-	s.arrivals.Count(kindQuery, "")
 	l, _, problem := s.look(s.parcels, r.PathValue("id"), "a parcel of this id")
 	if problem != nil {
 		problem.ServeHTTP(w, r)
@@ -90,7 +98,6 @@ func (s *Simulator) get(w http.ResponseWriter, r *http.Request) {
 // query tells what became of a key. It waits for an operation that is under way.
 func (s *Simulator) query(w http.ResponseWriter, r *http.Request) {
 	key := r.PathValue("key")
-	s.arrivals.CountQuestion(kindQuery, key)
 	release, err := s.locks.Hold(r.Context(), "key "+key)
 	if err != nil {
 		return // nobody listens any more

@@ -33,8 +33,26 @@ func NewArrivals(operations ...string) *Arrivals {
 	return &Arrivals{operations: operations, seed: maphash.MakeSeed(), keys: make(map[uint64]uint64), byReference: make(map[uint64]perReference)}
 }
 
-// Count counts a call that has just come in, with its idempotency key, "" if it has none.
-func (a *Arrivals) Count(operation, key string) {
+// Arrive counts a call that has just come in. A question about a key counts for the reference that the
+// key came for.
+func (a *Arrivals) Arrive(operation string, r *http.Request) {
+	if key := r.PathValue("key"); key != "" {
+		a.countQuestion(operation, key)
+		return
+	}
+	a.count(operation, keyOf(r))
+}
+
+// keyOf returns the idempotency key of a call, "" if it has none that could be used.
+func keyOf(r *http.Request) string {
+	if r.Method != http.MethodPost {
+		return ""
+	}
+	key, _ := Key(r)
+	return key
+}
+
+func (a *Arrivals) count(operation, key string) {
 	i := slices.Index(a.operations, operation)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -61,8 +79,7 @@ func (a *Arrivals) For(operation, key, reference string) {
 	a.add(i, h)
 }
 
-// CountQuestion counts a question about a key, for the reference that the key came for.
-func (a *Arrivals) CountQuestion(operation, key string) {
+func (a *Arrivals) countQuestion(operation, key string) {
 	i := slices.Index(a.operations, operation)
 	a.mu.Lock()
 	defer a.mu.Unlock()

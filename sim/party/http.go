@@ -1,5 +1,5 @@
 // Package party is what the simulated outside parties share: a ledger that is on disk before an answer
-// leaves, how calls are read and answered or not, counts of what arrived, and signed messages.
+// leaves, how calls are read and answered or not, counts of what arrived, faults, and signed messages.
 package party
 
 import (

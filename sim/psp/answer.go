@@ -90,7 +90,6 @@ func (s *Simulator) deliver(ctx context.Context, place int64) bool {
 
 // get shows an authorisation.
 func (s *Simulator) get(w http.ResponseWriter, r *http.Request) {
-	s.arrivals.Count(kindQuery, "")
 	l, _, problem := s.look(s.auths, r.PathValue("id"), "an authorisation of this id")
 	if problem != nil {
 		problem.ServeHTTP(w, r)
@@ -103,7 +102,6 @@ func (s *Simulator) get(w http.ResponseWriter, r *http.Request) {
 // query tells what became of a key. It waits for an operation that is under way.
 func (s *Simulator) query(w http.ResponseWriter, r *http.Request) {
 	key := r.PathValue("key")
-	s.arrivals.CountQuestion(kindQuery, key)
 	release, err := s.locks.Hold(r.Context(), "key "+key)
 	if err != nil {
 		return // nobody listens any more

@@ -9,8 +9,9 @@
 //	tok_void_fails_N, tok_void_fails       void and refund fail N times, or for ever
 //	tok_webhook_twice, tok_webhook_first   the webhook comes twice, or before the answer
 //
-// Any other method behaves as tok_ok. Faults are about the authorisation, but for those of void and
-// refund. What a fault has done so far is in the ledger and outlives a restart.
+// Any other method behaves as tok_ok. These behaviours are about the authorisation, but for those of void
+// and refund. What one has done so far is in the ledger and outlives a restart. The faults that PUT /faults
+// sets act in front of them, and are forgotten at a restart.
 package psp
 
 import (
@@ -33,6 +34,7 @@ type Simulator struct {
 	queue    *party.Queue // of webhooks
 	arrivals *party.Arrivals
 	door     *party.Door
+	faults   *party.Faults
 	locks    *party.Locks // of keys and authorisations that something is being done to
 
 	mu          sync.Mutex
@@ -51,6 +53,7 @@ func New(cfg Config, deps shop.Deps) (*Simulator, error) {
 	s := &Simulator{cfg: cfg, deps: deps, queue: party.NewQueue(deps), door: party.NewDoor(deps.Clock), locks: party.NewLocks(),
 		arrivals: party.NewArrivals(kindAuthorise, kindCapture, kindVoid, kindRefund, kindQuery),
 		keys:     party.NewIndex(), auths: party.NewIndex(), failed: make(map[string]struct{}), undosFailed: make(map[string]int)}
+	s.faults = party.NewFaults(s.arrivals, s.door, deps)
 	var err error
 	if s.sender, err = party.NewSender(cfg.WebhookURL, cfg.WebhookSecret, deps); err != nil {
 		return nil, fmt.Errorf("psp_sim: %w", err)
@@ -101,12 +104,16 @@ func (s *Simulator) replay(place int64, text []byte, undelivered map[int64]struc
 // Handler serves the provider's API.
 func (s *Simulator) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/authorisations", s.authorise)
-	mux.HandleFunc("POST /v1/authorisations/{id}/capture", s.capture)
-	mux.HandleFunc("POST /v1/authorisations/{id}/void", s.void)
-	mux.HandleFunc("POST /v1/authorisations/{id}/refund", s.refund)
-	mux.HandleFunc("GET /v1/authorisations/{id}", s.get)
-	mux.HandleFunc("GET /v1/operations/{key}", s.query)
+	operation := func(pattern, kind string, do http.HandlerFunc) {
+		mux.HandleFunc(pattern, s.faults.Around(kind, s.reference, do))
+	}
+	operation("POST /v1/authorisations", kindAuthorise, s.authorise)
+	operation("POST /v1/authorisations/{id}/capture", kindCapture, s.capture)
+	operation("POST /v1/authorisations/{id}/void", kindVoid, s.void)
+	operation("POST /v1/authorisations/{id}/refund", kindRefund, s.refund)
+	operation("GET /v1/authorisations/{id}", kindQuery, s.get)
+	operation("GET /v1/operations/{key}", kindQuery, s.query)
+	s.faults.Mount(mux)
 	mux.Handle("GET /ledger", s.ledger)
 	mux.Handle("GET /arrivals", s.arrivals)
 	mux.HandleFunc("GET /healthz", party.Healthy)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/platform/httpx"
+	"holdfast/platform/policy"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
 )
@@ -35,6 +36,9 @@ type AdminParts struct {
 	Started func() error
 	// Metrics serves /metrics.
 	Metrics http.Handler
+	// Policies are those of the process; Reload takes them from the configuration again.
+	Policies *policy.Set
+	Reload   func() error
 	// Keys, where there are any, are needed for everything under /admin.
 	Keys httpx.Keys
 }
@@ -63,6 +67,7 @@ func NewAdmin(p AdminParts) (http.Handler, error) {
 		Summary:  "Drive a stuck order again",
 		Problems: []shop.Kind{shop.NotFound, shop.Conflict},
 	}, a.retry)
+	a.policies(api, open)
 	return sameOrigin(api), nil
 }
 

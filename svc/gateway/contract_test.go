@@ -102,7 +102,7 @@ func signed(path, secret string, at time.Time) edge.Request {
 func TestOverload(t *testing.T) {
 	t.Parallel()
 	cfg := gateway.Defaults()
-	cfg.MaxInFlight, cfg.MaxWaiting = 1, 1
+	cfg.Admission.Limit, cfg.MaxWaiting = 1, 1
 	e := edge.New(t, cfg, nil)
 	o := e.Orders.Put("alice", shop.Pending)
 	waiting := edge.Request{Method: "GET", Path: "/v1/orders/" + string(o.ID), Header: map[string]string{"Prefer": "wait=30"}}

@@ -5,15 +5,13 @@
 package gateway
 
 import (
-	"context"
+	"errors"
 	"net/http"
-	"sync/atomic"
-
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 
 	"holdfast/platform/httpx"
+	"holdfast/platform/policy"
 	"holdfast/platform/telemetry"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -27,11 +25,20 @@ const description = "Orders with stock, payment and shipment, carried out or und
 	"Clients must ignore members they do not know. " +
 	"A Go client's own replay of a POST on a connection that broke is harmless, since it carries the key."
 
+// The names of the edge's policies.
+const (
+	requests = "gateway"
+	waiting  = "gateway-waiting"
+	callers  = "gateway-callers"
+)
+
 // Parts are what the gateway stands on.
 type Parts struct {
 	Deps shop.Deps
 	Tel  *telemetry.Telemetry
 	Keys httpx.Keys
+	// Policies is where the edge's limits are added.
+	Policies *policy.Set
 	// WebhookSecrets are those of the outside parties, by name; see httpx.Config.
 	WebhookSecrets map[string][]string
 	// Mount are the services' RegisterHTTP, each with its service.
@@ -41,9 +48,9 @@ type Parts struct {
 // Gateway is the public edge.
 type Gateway struct {
 	api      *httpx.API
-	requests limit
-	waiting  limit
-	shed     metric.Int64Counter
+	requests *resilience.Admission
+	waiting  *resilience.Admission
+	rate     *resilience.RateLimit
 }
 
 // New makes the edge with all operations mounted.
@@ -51,18 +58,21 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{
-		requests: limit{name: "requests", most: cfg.MaxInFlight},
-		waiting:  limit{name: "waiting", most: cfg.MaxWaiting},
-	}
-	if err := g.measure(p.Tel.Meter); err != nil {
-		return nil, shop.Wrap(shop.Internal, "gateway.New", "the metrics could not be made", err)
-	}
+	g := &Gateway{}
 	var err error
+	if g.requests, err = p.Policies.Admission(requests, cfg.Admission); err != nil {
+		return nil, err
+	}
+	if g.waiting, err = p.Policies.Admission(waiting, cfg.waiting()); err != nil {
+		return nil, err
+	}
+	if g.rate, err = p.Policies.RateLimit(callers, cfg.RateLimit); err != nil {
+		return nil, err
+	}
 	g.api, err = httpx.New(httpx.Config{
 		Title: "Holdfast", Version: Version, Description: description,
 		Keys: p.Keys, WebhookSecrets: p.WebhookSecrets, MaxBody: cfg.MaxBody, Timeout: cfg.Timeout,
-	}, httpx.Parts{Deps: p.Deps, Tel: p.Tel, Admit: g.admit})
+	}, httpx.Parts{Deps: p.Deps, Tel: p.Tel, Admit: g.admit, Limit: func(c shop.Caller) resilience.Decision { return g.rate.Allow(string(c)) }})
 	if err != nil {
 		return nil, err
 	}
@@ -84,40 +94,37 @@ func (g *Gateway) Routes() []httpx.Route { return g.api.Routes() }
 // Document is the OpenAPI document, as api/openapi.yaml holds it.
 func (g *Gateway) Document() ([]byte, error) { return g.api.Document() }
 
-// admit sheds load: beyond a limit a request is refused at once, while there is still the strength
-// to. What waits costs little and would fill the other limit, so it has its own.
-func (g *Gateway) admit(route httpx.Route, r *http.Request) (func(), error) {
-	l := &g.requests
+// admit sheds load: where there are too many requests, the least critical are refused at once, while
+// there is still the strength to. What waits costs little and would fill the limit of the others, and its
+// duration says nothing about the load, so it has a limit of its own that does not adapt.
+func (g *Gateway) admit(route httpx.Route, r *http.Request) (func(int), error) {
+	if route.Class == httpx.ClassPage {
+		return func(int) {}, nil
+	}
+	admission := g.requests
 	if route.Class == httpx.ClassStream || httpx.Waits(r) {
-		l = &g.waiting
+		admission = g.waiting
 	}
-	if l.now.Add(1) > l.most {
-		l.now.Add(-1)
-		g.shed.Add(r.Context(), 1, metric.WithAttributes(attribute.String("limit", l.name)))
-		return nil, shop.E(shop.Overloaded, "gateway.admit", "There are too many requests at once. Try again shortly, and more slowly each time.")
+	ticket, err := admission.Admit(route.Criticality)
+	if err != nil {
+		return nil, shop.Wrap(shop.Overloaded, "gateway.admit", "There are too many requests at once. Try again shortly, and more slowly each time.", err)
 	}
-	return func() { l.now.Add(-1) }, nil
+	return func(status int) { ticket.Done(outcome(status)) }, nil
 }
 
-// limit counts what is under way against the most that may be.
-type limit struct {
-	name string
-	most int64
-	now  atomic.Int64
+// outcome is what an answer tells an adaptive limit: that there is too much to do, or how long it took.
+func outcome(status int) resilience.Outcome {
+	switch {
+	case status == 0:
+		return resilience.Neutral // the handler panicked
+	case status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout:
+		return resilience.Failure
+	default:
+		return resilience.Success
+	}
 }
 
-func (g *Gateway) measure(m metric.Meter) error {
-	var err error
-	if g.shed, err = m.Int64Counter("holdfast.gateway.shed", metric.WithDescription("Requests refused as overloaded, by limit.")); err != nil {
-		return err
-	}
-	_, err = m.Int64ObservableGauge("holdfast.gateway.in_flight",
-		metric.WithDescription("Requests under way, by limit."),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			for _, l := range []*limit{&g.requests, &g.waiting} {
-				o.Observe(l.now.Load(), metric.WithAttributes(attribute.String("limit", l.name)))
-			}
-			return nil
-		}))
-	return err
+// Reconfigure changes the limits without losing what they know.
+func (g *Gateway) Reconfigure(cfg Config) error {
+	return errors.Join(g.requests.Reconfigure(cfg.Admission), g.waiting.Reconfigure(cfg.waiting()), g.rate.Reconfigure(cfg.RateLimit))
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"holdfast/platform/httpx"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -31,7 +32,7 @@ func RegisterHTTP(api *httpx.API, svc shop.Inventory) {
 		Problems:    []shop.Kind{shop.NotFound},
 	}, h.get)
 	httpx.Register(api, httpx.Op{
-		ID: "listItems", Method: http.MethodGet, Path: "/v1/items", Tag: "inventory",
+		ID: "listItems", Method: http.MethodGet, Path: "/v1/items", Tag: "inventory", Criticality: resilience.Sheddable,
 		Summary:     "List items",
 		Description: "Items in the order of their SKU, a page at a time. The Link header names the next page.",
 	}, h.list)

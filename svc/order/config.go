@@ -14,6 +14,7 @@ type Config struct {
 	ShippingFee shop.Amount `koanf:"shipping_fee"`
 
 	WatchEvery   time.Duration `koanf:"watch_every"`   // how often the watchdog looks
+	WatchBatch   int           `koanf:"watch_batch"`   // orders that it takes up each time, at most
 	RedriveAfter time.Duration `koanf:"redrive_after"` // without progress, before an order is driven again
 	RedriveMax   time.Duration `koanf:"redrive_max"`   // the wait doubles each time, up to this
 	StuckAfter   time.Duration `koanf:"stuck_after"`   // without progress, before an operator is told
@@ -26,7 +27,7 @@ type Config struct {
 // Defaults returns the limits used where nothing is configured.
 func Defaults() Config {
 	return Config{
-		ShippingFee: 500, WatchEvery: time.Second, RedriveAfter: time.Minute, RedriveMax: 10 * time.Minute, StuckAfter: 30 * time.Minute,
+		ShippingFee: 500, WatchEvery: time.Second, WatchBatch: 50, RedriveAfter: time.Minute, RedriveMax: 10 * time.Minute, StuckAfter: 30 * time.Minute,
 		HoldMargin: time.Hour, ConfirmedMax: 6 * 24 * time.Hour, WaitPoll: time.Second, WaitersMax: 20000,
 	}
 }
@@ -36,6 +37,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.ShippingFee < 0:
 		return fmt.Errorf("order.shipping_fee must not be negative")
+	case c.WatchBatch < 1:
+		return fmt.Errorf("order.watch_batch must be at least 1")
 	case c.WatchEvery <= 0 || c.RedriveAfter <= 0 || c.RedriveMax < c.RedriveAfter:
 		return fmt.Errorf("order.watch_every and order.redrive_after must be positive and order.redrive_max not below the latter")
 	case c.StuckAfter < c.RedriveAfter:

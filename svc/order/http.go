@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/platform/httpx"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -30,12 +31,12 @@ func RegisterHTTP(api *httpx.API, svc shop.Orders) {
 		Problems:    []shop.Kind{shop.NotFound},
 	}, h.get)
 	httpx.Register(api, httpx.Op{
-		ID: "listOrders", Method: http.MethodGet, Path: "/v1/orders", Tag: "order",
+		ID: "listOrders", Method: http.MethodGet, Path: "/v1/orders", Tag: "order", Criticality: resilience.Sheddable,
 		Summary:     "List orders",
 		Description: "The caller's orders, newest first, a page at a time. The Link header names the next page.",
 	}, h.list)
 	httpx.Register(api, httpx.Op{
-		ID: "cancelOrder", Method: http.MethodPost, Path: "/v1/orders/{id}/cancel", Tag: "order", Also: []int{http.StatusAccepted},
+		ID: "cancelOrder", Method: http.MethodPost, Path: "/v1/orders/{id}/cancel", Tag: "order", Also: []int{http.StatusAccepted}, Criticality: resilience.Undo,
 		Summary: "Cancel an order",
 		Description: "200 when everything is undone, 202 while it is being undone, 409 order_dispatched when it is too late. Repeating it is harmless. " +
 			"If-Match is compared with the version just before the order is cancelled: it guards against deciding on what one saw long ago, not against a change at the same instant. " +
@@ -43,7 +44,7 @@ func RegisterHTTP(api *httpx.API, svc shop.Orders) {
 		Problems: []shop.Kind{shop.KeyMissing, shop.KeyInProgress, shop.KeyReused, shop.NotFound, shop.OrderDispatched, shop.VersionConflict},
 	}, h.cancel)
 	httpx.Register(api, httpx.Op{
-		ID: "getOrderTimeline", Method: http.MethodGet, Path: "/v1/orders/{id}/timeline", Tag: "order",
+		ID: "getOrderTimeline", Method: http.MethodGet, Path: "/v1/orders/{id}/timeline", Tag: "order", Criticality: resilience.Sheddable,
 		Summary:     "Read what happened to an order",
 		Description: "Events, attempts at outside parties and webhooks, oldest first.",
 		Problems:    []shop.Kind{shop.NotFound},

@@ -40,12 +40,19 @@ type orders struct {
 
 func newOrders(t *testing.T, open stores.Open, deps shop.Deps) *orders {
 	t.Helper()
+	return newOrdersWith(t, open, deps, func(*order.Config) {})
+}
+
+func newOrdersWith(t *testing.T, open stores.Open, deps shop.Deps, change func(*order.Config)) *orders {
+	t.Helper()
+	cfg := order.Defaults()
+	change(&cfg)
 	migrations, err := order.Migrations()
 	if err != nil {
 		t.Fatal(err)
 	}
 	db := open(t, migrations)
-	s, err := order.New(order.Defaults(), order.Parts{DB: db, Outbox: flow.Outbox(t, db, order.Name, deps), Bus: bus.Config{Seeds: []string{"127.0.0.1:1"}, ClientID: "test"},
+	s, err := order.New(cfg, order.Parts{DB: db, Outbox: flow.Outbox(t, db, order.Name, deps), Bus: bus.Config{Seeds: []string{"127.0.0.1:1"}, ClientID: "test"},
 		Inventory: catalogue{items: map[shop.SKU]shop.Item{"TEA": {SKU: "TEA", Name: "Tea", UnitPrice: 450, Currency: "EUR"}}}, Deps: deps, Tel: telemetry.Nop()})
 	if err != nil {
 		t.Fatal(err)
@@ -223,6 +230,45 @@ func TestExpire(t *testing.T) {
 			t.Errorf("an unknown order: %v", err)
 		}
 	})
+}
+
+// ticks is a clock that lets a loop go round so many times.
+type ticks struct {
+	fakes.SkewedClock
+	left int
+}
+
+func (c *ticks) Sleep(context.Context, time.Duration) error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestWatchdogIsBounded: however many orders wait, no more than a batch are driven again each time. A
+// backlog of 650,000 orders that were all driven again once a minute kept itself alive for ever.
+func TestWatchdogIsBounded(t *testing.T) {
+	t.Parallel()
+	clock := &ticks{left: 2}
+	deps := fakes.Deps(t)
+	deps.Clock = clock
+	s := newOrdersWith(t, stores.SQLiteAt(deps), deps, func(c *order.Config) { c.WatchBatch = 3 })
+	for i := range 10 {
+		s.place(fmt.Sprint("waits", i))
+	}
+	clock.Advance(order.Defaults().RedriveAfter + time.Second)
+	if err := s.Watch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	driven := 0
+	for _, e := range flow.Events(t, s.db, shop.TopicOrders) {
+		if e.Type == shop.EventOrderRedriven {
+			driven++
+		}
+	}
+	if driven != 2*3 {
+		t.Errorf("%d orders were driven again in 2 looks of 3", driven)
+	}
 }
 
 // TestWatchdog: an order that does not move is driven, shown to an operator, and moves on; one that is

@@ -8,20 +8,17 @@ import (
 	"holdfast/shop"
 )
 
-// watchBatch bounds the orders that the watchdog moves in one transaction.
-const watchBatch = 50
-
 // watch sees to it that no order waits for ever: one that has not moved is driven again, one that does
 // not move for long is shown to an operator, and one that was never dispatched is undone before its
 // hold on the money ends.
+//
+// It takes up a bounded number of orders each time that it looks. Orders wait by the hundred thousand where
+// more were accepted than the saga can carry; each that is driven again makes several events, and without
+// a bound those alone kept the bus busier than it could be, for ever.
 func (s *Service) watch(ctx context.Context) error {
 	for s.deps.Clock.Sleep(ctx, s.cfg.WatchEvery) == nil {
-		for more := true; more && ctx.Err() == nil; {
-			n, err := s.watchOnce(ctx)
-			if err != nil && ctx.Err() == nil {
-				s.deps.Log.WarnContext(ctx, "looking for orders that do not move failed", "err", err)
-			}
-			more = err == nil && n == watchBatch
+		if _, err := s.watchOnce(ctx); err != nil && ctx.Err() == nil {
+			s.deps.Log.WarnContext(ctx, "looking for orders that do not move failed", "err", err)
 		}
 	}
 	return nil
@@ -35,7 +32,7 @@ func (s *Service) watchOnce(ctx context.Context) (n int, err error) {
 		if err != nil {
 			return err
 		}
-		ids, err = due(ctx, tx, now, watchBatch)
+		ids, err = due(ctx, tx, now, s.cfg.WatchBatch)
 		return err
 	})
 	if err != nil || len(ids) == 0 {

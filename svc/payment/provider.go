@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/platform/calls"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -37,7 +38,21 @@ const (
 	opCapture   = "capture"
 	opVoid      = "void"
 	opRefund    = "refund"
+	opQuery     = "query" // what became of one of the others; it is no call of its own
 )
+
+// operations are what the policies have to know of them. All carry a key, so all are safe to repeat;
+// a void and a refund give money back, and have a lane of their own.
+func operations() []resilience.Operation {
+	op := func(name string, kind resilience.Kind, criticality resilience.Criticality) resilience.Operation {
+		return resilience.Operation{Name: name, Kind: kind, Criticality: criticality, RespectsContext: true}
+	}
+	return []resilience.Operation{
+		op(opAuthorise, resilience.IdempotentCommand, resilience.Normal), op(opCapture, resilience.IdempotentCommand, resilience.Critical),
+		op(opVoid, resilience.IdempotentCommand, resilience.Undo), op(opRefund, resilience.IdempotentCommand, resilience.Undo),
+		op(opQuery, resilience.ExactRead, resilience.Critical),
+	}
+}
 
 // callKey is the idempotency key of an operation: the same for each attempt, worker and restart.
 func callKey(id shop.OrderID, op string) string { return string(id) + ":" + op }
@@ -56,13 +71,15 @@ type verdict struct {
 	status  string // of the operation, where outcome is Succeeded
 	doc     authorisation
 	code    string
+
+	retryAfter time.Duration // the least wait before the next attempt, as the provider or a policy asks for it
 }
 
 // ask asks what became of an operation. Refused means that the provider does not know it.
 func (s *Service) ask(ctx context.Context, c calls.Call) verdict {
-	a := s.provider.Get(ctx, "/v1/operations/"+url.PathEscape(c.Key))
+	a := s.provider.Get(ctx, opQuery, "/v1/operations/"+url.PathEscape(c.Key))
 	if a.Outcome != calls.Succeeded {
-		return verdict{outcome: a.Outcome, code: a.Code()}
+		return verdict{outcome: a.Outcome, code: a.Code(), retryAfter: a.RetryAfter}
 	}
 	var op operation
 	if json.Unmarshal(a.Body, &op) != nil || op.Status == "" {
@@ -77,14 +94,14 @@ func (s *Service) do(ctx context.Context, c calls.Call, r request) verdict {
 	path := "/v1/authorisations/" + url.PathEscape(r.Reference)
 	switch c.Kind {
 	case opAuthorise:
-		a = s.provider.Post(ctx, "/v1/authorisations", c.Key, map[string]any{"amount": r.Brief.Total, "currency": r.Brief.Currency,
+		a = s.provider.Post(ctx, c.Kind, "/v1/authorisations", c.Key, map[string]any{"amount": r.Brief.Total, "currency": r.Brief.Currency,
 			"payment_method": r.Brief.PaymentMethod, "reference": c.OrderID, "capture": r.Capture})
 	case opVoid:
-		a = s.provider.Post(ctx, path+"/void", c.Key, struct{}{})
+		a = s.provider.Post(ctx, c.Kind, path+"/void", c.Key, struct{}{})
 	default:
-		a = s.provider.Post(ctx, path+"/"+c.Kind, c.Key, map[string]any{"amount": r.Amount})
+		a = s.provider.Post(ctx, c.Kind, path+"/"+c.Kind, c.Key, map[string]any{"amount": r.Amount})
 	}
-	v := verdict{outcome: a.Outcome, status: "succeeded", code: a.Code()}
+	v := verdict{outcome: a.Outcome, status: "succeeded", code: a.Code(), retryAfter: a.RetryAfter}
 	declined := a.Status == 402
 	if a.Outcome == calls.Succeeded || declined {
 		v.outcome = calls.Succeeded

@@ -11,6 +11,7 @@ import (
 	"holdfast/platform/bus"
 	"holdfast/platform/calls"
 	"holdfast/platform/outbox"
+	"holdfast/platform/policy"
 	"holdfast/platform/run"
 	"holdfast/platform/sqldb"
 	"holdfast/platform/telemetry"
@@ -39,6 +40,8 @@ type Parts struct {
 	Bus    bus.Config
 	Deps   shop.Deps
 	Tel    *telemetry.Telemetry
+	// Policies is where the policies in front of the provider are added.
+	Policies *policy.Set
 }
 
 // Service implements shop.Payments and the payment's steps of the choreographed saga.
@@ -48,6 +51,7 @@ type Service struct {
 	outbox   *outbox.Outbox
 	deps     shop.Deps
 	provider *calls.Client
+	policies *policy.Dependency
 	runner   *calls.Runner[*batch]
 	consumer *outbox.Consumer
 }
@@ -62,15 +66,22 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, deps: p.Deps, provider: calls.NewClient(cfg.ProviderURL, cfg.CallTimeout, p.Deps)}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, deps: p.Deps}
 	var err error
-	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel}, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
+	if s.policies, err = p.Policies.Dependency(WebhookParty, cfg.Policies(), operations()...); err != nil {
+		return nil, err
+	}
+	s.provider = calls.NewClient(cfg.ProviderURL, s.policies, p.Deps)
+	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel, Operations: s.policies.For(opAuthorise, opCapture, opVoid, opRefund)}, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
 		return nil, err
 	}
 	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types},
 		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
 	return s, err
 }
+
+// Reconfigure changes the policies in front of the provider without losing their state.
+func (s *Service) Reconfigure(cfg Config) error { return s.policies.Reconfigure(cfg.Policies()) }
 
 // Components returns what has to run, in the order of starting.
 func (s *Service) Components() []run.Component {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"time"
 
 	"holdfast/platform/calls"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -21,7 +23,18 @@ type parcel struct {
 const (
 	opSchedule = "schedule"
 	opCancel   = "cancel"
+	opQuery    = "query" // what became of one of the others; it is no call of its own
 )
+
+// operations are what the policies have to know of them. All carry a key, so all are safe to repeat; a
+// cancel is part of an undo, and has a lane of its own.
+func operations() []resilience.Operation {
+	op := func(name string, kind resilience.Kind, criticality resilience.Criticality) resilience.Operation {
+		return resilience.Operation{Name: name, Kind: kind, Criticality: criticality, RespectsContext: true}
+	}
+	return []resilience.Operation{op(opSchedule, resilience.IdempotentCommand, resilience.Normal),
+		op(opCancel, resilience.IdempotentCommand, resilience.Undo), op(opQuery, resilience.ExactRead, resilience.Critical)}
+}
 
 // callKey is the idempotency key of an operation: the same for each attempt, worker and restart.
 func callKey(id shop.OrderID, op string) string { return string(id) + ":" + op }
@@ -39,13 +52,15 @@ type verdict struct {
 	status  string // succeeded or refused, where outcome is Succeeded
 	doc     parcel
 	code    string
+
+	retryAfter time.Duration // the least wait before the next attempt, as the carrier or a policy asks for it
 }
 
 // ask asks what became of an operation. Refused means that the carrier does not know it.
 func (s *Service) ask(ctx context.Context, c calls.Call) verdict {
-	a := s.carrier.Get(ctx, "/v1/operations/"+url.PathEscape(c.Key))
+	a := s.carrier.Get(ctx, opQuery, "/v1/operations/"+url.PathEscape(c.Key))
 	if a.Outcome != calls.Succeeded {
-		return verdict{outcome: a.Outcome, code: a.Code()}
+		return verdict{outcome: a.Outcome, code: a.Code(), retryAfter: a.RetryAfter}
 	}
 	var op struct {
 		Status   string `json:"status"`
@@ -63,11 +78,11 @@ func (s *Service) ask(ctx context.Context, c calls.Call) verdict {
 func (s *Service) do(ctx context.Context, c calls.Call, r request) verdict {
 	var a calls.Answer
 	if c.Kind == opSchedule {
-		a = s.carrier.Post(ctx, "/v1/shipments", c.Key, map[string]any{"reference": c.OrderID, "ship_to": r.ShipTo, "lines": r.Lines})
+		a = s.carrier.Post(ctx, c.Kind, "/v1/shipments", c.Key, map[string]any{"reference": c.OrderID, "ship_to": r.ShipTo, "lines": r.Lines})
 	} else {
-		a = s.carrier.Post(ctx, "/v1/shipments/"+url.PathEscape(r.Reference)+"/cancel", c.Key, struct{}{})
+		a = s.carrier.Post(ctx, c.Kind, "/v1/shipments/"+url.PathEscape(r.Reference)+"/cancel", c.Key, struct{}{})
 	}
-	v := verdict{outcome: a.Outcome, status: "succeeded", code: a.Code()}
+	v := verdict{outcome: a.Outcome, status: "succeeded", code: a.Code(), retryAfter: a.RetryAfter}
 	switch {
 	case a.Outcome == calls.Succeeded:
 		v.code = ""

@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"holdfast/platform/calls"
+	"holdfast/platform/policy"
+	"holdfast/resilience"
 )
 
 // Config sets the carrier and the service's limits.
 type Config struct {
-	CarrierURL  string        `koanf:"carrier_url"`
-	CallTimeout time.Duration `koanf:"call_timeout"` // for one request to the carrier
+	CarrierURL string  `koanf:"carrier_url"`
+	Carrier    Carrier `koanf:"carrier"` // the policies in front of it
 	// ScheduleFailures is how often the carrier may answer with a failure of its own before the order
 	// is given up. Answers that do not come at all are asked for, and no limit.
 	ScheduleFailures int           `koanf:"schedule_failures"`
@@ -21,9 +23,25 @@ type Config struct {
 	Calls            calls.Config  `koanf:"calls"`
 }
 
+// Carrier sets the policies in front of the carrier: a breaker for each operation, and what they share.
+type Carrier struct {
+	policy.Outside `koanf:",squash"`
+
+	Schedule resilience.BreakerConfig `koanf:"schedule"`
+	Cancel   resilience.BreakerConfig `koanf:"cancel"`
+	Query    resilience.BreakerConfig `koanf:"query"`
+}
+
+// Policies returns the configuration of the policies in front of the carrier.
+func (c Config) Policies() policy.Config {
+	p := c.Carrier
+	return p.Config(map[string]resilience.BreakerConfig{opSchedule: p.Schedule, opCancel: p.Cancel, opQuery: p.Query})
+}
+
 // Defaults returns the limits used where nothing is configured; CarrierURL has none.
 func Defaults() Config {
-	return Config{CallTimeout: 4 * time.Second, ScheduleFailures: 7, CancelFailures: 15,
+	return Config{ScheduleFailures: 7, CancelFailures: 15,
+		Carrier:  Carrier{Outside: policy.OutsideDefaults(), Schedule: policy.OutsideBreaker(), Cancel: policy.OutsideBreaker(), Query: policy.OutsideBreaker()},
 		RetryMin: 100 * time.Millisecond, RetryMax: 3 * time.Second, Calls: calls.Defaults()}
 }
 
@@ -32,8 +50,11 @@ func (c Config) Validate() error {
 	if u, err := url.Parse(c.CarrierURL); err != nil || u.Scheme == "" || u.Host == "" {
 		return fmt.Errorf("shipping.carrier_url %q is not an absolute URL", c.CarrierURL)
 	}
-	if c.CallTimeout <= 0 || 2*c.CallTimeout > c.Calls.Timeout {
-		return fmt.Errorf("shipping.call_timeout must be positive and at most half of shipping.calls.timeout: an attempt may take two requests")
+	if c.Carrier.CallTimeout <= 0 || 2*c.Carrier.CallTimeout > c.Calls.Timeout {
+		return fmt.Errorf("shipping.carrier.call_timeout must be positive and at most half of shipping.calls.timeout: an attempt may take two requests")
+	}
+	if err := c.Policies().Validate(); err != nil {
+		return fmt.Errorf("shipping.carrier.%w", err)
 	}
 	if c.ScheduleFailures < 1 || c.CancelFailures < 1 {
 		return fmt.Errorf("shipping.schedule_failures and shipping.cancel_failures must be at least 1")

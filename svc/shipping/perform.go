@@ -9,6 +9,7 @@ import (
 	"holdfast/platform/calls"
 	"holdfast/platform/sqldb"
 	"holdfast/platform/telemetry"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -27,7 +28,7 @@ func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result[*batch
 	}
 	var res calls.Result[*batch]
 	note := func(op string, v verdict) {
-		if c.Attempts < maxRecorded {
+		if c.Attempts < maxRecorded && v.outcome != calls.Rejected {
 			outcome := string(v.outcome)
 			if v.outcome == calls.Succeeded {
 				outcome = v.status
@@ -91,9 +92,15 @@ func (s *Service) conclude(c calls.Call, v verdict, res calls.Result[*batch], qu
 		res.Park = c.Kind == opCancel && v.status != "succeeded"
 		return res
 	}
-	res.RetryIn = calls.Backoff(s.deps.Rand, c.Attempts, s.cfg.RetryMin, s.cfg.RetryMax)
+	res.RetryIn = max(s.backoff().Delay(c.Attempts+1, 0, s.deps.Rand.Float64), v.retryAfter)
+	res.Rejected = v.outcome == calls.Rejected
 	res.Unknown = queried || v.outcome == calls.Lost || v.outcome == calls.Busy
 	return res
+}
+
+// backoff is the wait between attempts.
+func (s *Service) backoff() resilience.Backoff {
+	return resilience.Backoff{Base: s.cfg.RetryMin, Max: s.cfg.RetryMax, Floor: s.cfg.RetryMin / 10}
 }
 
 // giveUp ends an operation that the carrier says it never did.

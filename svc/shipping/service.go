@@ -11,6 +11,7 @@ import (
 	"holdfast/platform/bus"
 	"holdfast/platform/calls"
 	"holdfast/platform/outbox"
+	"holdfast/platform/policy"
 	"holdfast/platform/run"
 	"holdfast/platform/sqldb"
 	"holdfast/platform/telemetry"
@@ -40,6 +41,8 @@ type Parts struct {
 	Orders shop.Orders
 	Deps   shop.Deps
 	Tel    *telemetry.Telemetry
+	// Policies is where the policies in front of the carrier are added.
+	Policies *policy.Set
 }
 
 // Service implements shop.Shipments and the shipping's steps of the choreographed saga.
@@ -50,6 +53,7 @@ type Service struct {
 	orders   shop.Orders
 	deps     shop.Deps
 	carrier  *calls.Client
+	policies *policy.Dependency
 	runner   *calls.Runner[*batch]
 	consumer *outbox.Consumer
 }
@@ -64,15 +68,22 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps, carrier: calls.NewClient(cfg.CarrierURL, cfg.CallTimeout, p.Deps)}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps}
 	var err error
-	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel}, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
+	if s.policies, err = p.Policies.Dependency(WebhookParty, cfg.Policies(), operations()...); err != nil {
+		return nil, err
+	}
+	s.carrier = calls.NewClient(cfg.CarrierURL, s.policies, p.Deps)
+	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel, Operations: s.policies.For(opSchedule, opCancel)}, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
 		return nil, err
 	}
 	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types},
 		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
 	return s, err
 }
+
+// Reconfigure changes the policies in front of the carrier without losing their state.
+func (s *Service) Reconfigure(cfg Config) error { return s.policies.Reconfigure(cfg.Policies()) }
 
 // Components returns what has to run, in the order of starting.
 func (s *Service) Components() []run.Component {

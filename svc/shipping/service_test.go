@@ -107,7 +107,7 @@ func each(t *testing.T, spoil func(kind string, n int) (bool, int), test func(t 
 		cfg := shipping.Defaults()
 		cfg.CarrierURL, cfg.RetryMin, cfg.RetryMax, cfg.Calls.Poll, cfg.CancelFailures, cfg.ScheduleFailures = server.URL, time.Millisecond, 10*time.Millisecond, 5*time.Millisecond, 3, 3
 		s.Service, err = shipping.New(cfg, shipping.Parts{DB: s.db, Outbox: flow.Outbox(t, s.db, shipping.Name, deps), Orders: s.orders,
-			Bus: bus.Config{Seeds: []string{"127.0.0.1:1"}, ClientID: "test"}, Deps: deps, Tel: telemetry.Nop()})
+			Bus: bus.Config{Seeds: []string{"127.0.0.1:1"}, ClientID: "test"}, Deps: deps, Tel: telemetry.Nop(), Policies: flow.Policies(t, deps)})
 		if err != nil {
 			t.Fatal(err)
 		}

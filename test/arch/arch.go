@@ -79,18 +79,22 @@ type rule struct {
 
 var rules = []rule{
 	{"shop", nil},
-	{"svc", []string{"shop", "platform"}},
-	{"platform", []string{"shop", "platform"}},
+	{"resilience", nil},
+	{"svc", []string{"shop", "platform", "resilience"}},
+	{"platform", []string{"shop", "platform", "resilience"}},
 	{"embedded", []string{"shop", "platform"}},
 	{"client", []string{"shop", "client"}},
 	{"sim", []string{"shop", "sim"}},
 	{"check", []string{"shop", "client", "check"}},
 	{"app", []string{"shop", "svc", "platform", "embedded", "sim", "client"}},
-	{"cli", []string{"app", "check", "client", "shop", "platform/run", "platform/telemetry"}},
+	{"cli", []string{"app", "check", "client", "shop", "platform/run", "platform/telemetry", "platform/policy"}},
 	{"cmd", []string{"app", "cli", "check", "client", "shop"}},
 	{"api", []string{"shop"}},
 	{"test", []string{"*"}},
 }
+
+// bare are the folders that stand on the standard library alone.
+var bare = []string{"shop", "resilience"}
 
 // imports checks who imports whom. Tests may import the harness and the embedded bus, besides.
 func imports(files []file) (found []string) {
@@ -109,8 +113,8 @@ func imports(files []file) (found []string) {
 			rest, ours := strings.CutPrefix(target, module+"/")
 			switch {
 			case !ours:
-				if f.folder == "shop" && !f.test && strings.Contains(strings.Split(target, "/")[0], ".") {
-					found = append(found, f.name+" imports "+target+": the vocabulary has the standard library only")
+				if slices.Contains(bare, f.folder) && !f.test && strings.Contains(strings.Split(target, "/")[0], ".") {
+					found = append(found, f.name+" imports "+target+": "+f.folder+" has the standard library only")
 				}
 			case rest == f.folder || f.test && (under(rest, "test") || under(rest, "embedded")):
 			case !slices.ContainsFunc(may, func(m string) bool { return m == "*" || under(rest, m) }):
@@ -196,6 +200,7 @@ var seams = map[string]string{
 	"check":        "it stands outside, in real time",
 	"test":         "the harness",
 	"client":       "it runs in other people's programs",
+	"resilience":   "the same; its clock is the monotonic one, which testing/synctest makes virtual",
 }
 
 // exceptions are single calls elsewhere.

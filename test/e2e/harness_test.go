@@ -49,7 +49,7 @@ func quick(t *testing.T, driver string) app.Config {
 	cfg.Data, cfg.Addr, cfg.AdminAddr, cfg.Seed = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", false
 	cfg.Carrier.DispatchAfter = 200 * time.Millisecond
 	cfg.PSP.Slow = 500 * time.Millisecond
-	cfg.Payment.CallTimeout, cfg.Shipping.CallTimeout = time.Second, time.Second
+	cfg.Payment.Provider.CallTimeout, cfg.Shipping.Carrier.CallTimeout = time.Second, time.Second
 	cfg.Payment.RetryMax, cfg.Shipping.RetryMax = 200*time.Millisecond, 200*time.Millisecond
 	cfg.Payment.UndoFailures = 5
 	if driver == "postgres" {

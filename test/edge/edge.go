@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"holdfast/platform/httpx"
+	"holdfast/platform/policy"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
 	"holdfast/svc/gateway"
@@ -68,8 +69,12 @@ func New(t testing.TB, cfg gateway.Config, clock shop.Clock) *Env {
 	if err != nil {
 		t.Fatal(err)
 	}
+	policies, err := policy.New(e.Deps, telemetry.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
 	e.Gateway, err = gateway.New(cfg, gateway.Parts{
-		Deps: e.Deps, Tel: telemetry.Nop(), Keys: keys,
+		Deps: e.Deps, Tel: telemetry.Nop(), Keys: keys, Policies: policies,
 		WebhookSecrets: map[string][]string{
 			payment.WebhookParty:  {Secret(1), Secret(2)},
 			shipping.WebhookParty: {Secret(3)},

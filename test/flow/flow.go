@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdfast/platform/outbox"
+	"holdfast/platform/policy"
 	"holdfast/platform/sqldb"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
@@ -71,4 +72,14 @@ func Event(t testing.TB, kind shop.EventType, topic string, id shop.OrderID, ver
 	}
 	e.ID = shop.EventID(string(kind) + "-" + string(id))
 	return e
+}
+
+// Policies is an empty set of policies.
+func Policies(t testing.TB, deps shop.Deps) *policy.Set {
+	t.Helper()
+	set, err := policy.New(deps, telemetry.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
 }

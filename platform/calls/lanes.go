@@ -1,0 +1,127 @@
+package calls
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"holdfast/platform/sqldb"
+	"holdfast/resilience"
+)
+
+// kind is a kind of calls with the policy of its operation.
+type kind struct {
+	name   string
+	policy *resilience.Policy
+}
+
+// allowance is how many more calls of the kind may be taken up now. An open breaker lets none through, so
+// they stay in the store, where they cost nothing; one that may be probed lets through as many as it has
+// places for probes.
+func (k kind) allowance() int {
+	ready := k.policy.Ready().Ready
+	switch k.policy.Breaker().State() {
+	case resilience.Open, resilience.HalfOpen:
+		if !ready {
+			return 0
+		}
+		return k.policy.Breaker().Stats().Config.Probes
+	case resilience.ForcedOpen:
+		return 0
+	default:
+		return math.MaxInt // a full bulkhead has a queue, and so have the workers
+	}
+}
+
+// lane is a queue with workers of its own. What undoes something has one for itself: an outage that
+// keeps all other workers busy must not keep money from being given back.
+type lane struct {
+	kinds   []kind
+	queue   chan claimed
+	workers int
+}
+
+// newLanes sorts the operations into the two lanes.
+func newLanes(cfg Config, operations map[string]*resilience.Policy) []*lane {
+	usual := &lane{queue: make(chan claimed, cfg.Queue), workers: cfg.Workers}
+	undo := &lane{queue: make(chan claimed, cfg.Queue), workers: cfg.UndoWorkers}
+	for name, p := range operations {
+		l := usual
+		if p.Operation().Criticality == resilience.Undo {
+			l = undo
+		}
+		l.kinds = append(l.kinds, kind{name, p})
+	}
+	return []*lane{usual, undo}
+}
+
+// of returns the lane of a kind, and the kind.
+func (r *Runner[B]) of(name string) (*lane, kind) {
+	for _, l := range r.lanes {
+		if i := slices.IndexFunc(l.kinds, func(k kind) bool { return k.name == name }); i >= 0 {
+			return l, l.kinds[i]
+		}
+	}
+	panic("no operation for calls of kind " + name) // a mistake in the service
+}
+
+// room is how many calls of a kind may be taken up now.
+func (l *lane) room(k kind) int { return min(k.allowance(), cap(l.queue)-len(l.queue)) }
+
+// claim takes due calls, as many as there is room for.
+func (r *Runner[B]) claim(ctx context.Context) error {
+	due, err := r.due(ctx)
+	if err != nil || len(due) == 0 {
+		return err
+	}
+	return r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		var taken []Call
+		for _, name := range due {
+			l, k := r.of(name)
+			room := l.room(k)
+			if room <= 0 {
+				continue
+			}
+			more, err := r.take(ctx, tx, name, room)
+			if err != nil {
+				return err
+			}
+			taken = append(taken, more...)
+		}
+		tx.AfterCommit(func() {
+			for _, c := range taken {
+				r.offer(c)
+			}
+		})
+		return nil
+	})
+}
+
+// due returns the kinds that have due calls and room for them.
+func (r *Runner[B]) due(ctx context.Context) (kinds []string, err error) {
+	err = r.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		kinds = kinds[:0] // it may run again
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range r.lanes {
+			for _, k := range l.kinds {
+				if l.room(k) <= 0 {
+					continue
+				}
+				var n int
+				if err := tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT 1`+dueWhere+` LIMIT 1) one`, k.name, sqldb.Micros(now), sqldb.Micros(now)).Scan(&n); err != nil {
+					return err
+				}
+				if n > 0 {
+					kinds = append(kinds, k.name)
+				}
+			}
+		}
+		return nil
+	})
+	return kinds, err
+}
+
+const dueWhere = ` FROM calls WHERE kind = ? AND parked = 0 AND next_at <= ? AND lease_until <= ?`
