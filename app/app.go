@@ -56,6 +56,7 @@ type App struct {
 	key        string
 	broker     *embedded.Broker
 	producer   *bus.Producer
+	sender     *policy.Bus
 	stores     []store
 	orders     *order.Service
 	inventory  *inventory.Service
@@ -220,6 +221,10 @@ func (a *App) bus(ctx context.Context) error {
 	if a.producer, err = bus.NewProducer(a.cfg.Bus, a.deps, a.tel); err != nil {
 		return err
 	}
+	if a.sender, err = a.policies.Bus(a.cfg.BusPolicy, a.producer); err != nil {
+		return err
+	}
+	a.reload = append(a.reload, func(c Config) error { return a.sender.Reconfigure(c.BusPolicy) })
 	a.component("producer", func(ctx context.Context) error {
 		<-ctx.Done()
 		a.producer.Close() // after the relays, before the broker
@@ -283,7 +288,7 @@ func (a *App) newOutbox(service string, db *sqldb.DB) (*outbox.Outbox, error) {
 	if cfg.Owner == "" {
 		cfg.Owner = a.secrets.Instance
 	}
-	parts := outbox.Parts{DB: db, Producer: a.producer, Deps: a.deps, Tel: a.tel, Source: service}
+	parts := outbox.Parts{DB: db, Producer: a.sender, Deps: a.deps, Tel: a.tel, Source: service}
 	if a.broker != nil {
 		parts.Broker = a.broker
 	}

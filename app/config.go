@@ -15,6 +15,7 @@ import (
 	"holdfast/platform/bus"
 	"holdfast/platform/outbox"
 	"holdfast/platform/policy"
+	"holdfast/resilience"
 	"holdfast/shop"
 	"holdfast/sim/carrier"
 	"holdfast/sim/psp"
@@ -40,11 +41,16 @@ type Config struct {
 	Seed      bool   `koanf:"seed"`       // put a small catalogue into an empty inventory
 	LogLevel  string `koanf:"log_level"`  // debug, info, warn, error
 
-	Store       Store            `koanf:"store"`
-	Bus         bus.Config       `koanf:"bus"` // with seeds: that Kafka instead of the embedded bus
-	Partitions  int              `koanf:"partitions"`
-	Embedded    embedded.Config  `koanf:"embedded_bus"`
-	Outbox      outbox.Config    `koanf:"outbox"`
+	Store      Store           `koanf:"store"`
+	Bus        bus.Config      `koanf:"bus"` // with seeds: that Kafka instead of the embedded bus
+	Partitions int             `koanf:"partitions"`
+	Embedded   embedded.Config `koanf:"embedded_bus"`
+	Outbox     outbox.Config   `koanf:"outbox"`
+
+	// BusPolicy is the breaker before the bus; Internal are the policies of calls between our services.
+	BusPolicy resilience.BreakerConfig `koanf:"bus_policy"`
+	Internal  policy.InternalConfig    `koanf:"internal"`
+
 	Gateway     gateway.Config   `koanf:"gateway"`
 	Order       order.Config     `koanf:"order"`
 	Inventory   inventory.Config `koanf:"inventory"`
@@ -74,6 +80,7 @@ func Defaults() Config {
 	return Config{
 		Data: "data", Addr: "127.0.0.1:8080", AdminAddr: "127.0.0.1:8081", Seed: true, LogLevel: "warn",
 		Store: Store{Driver: "sqlite", Policies: policy.StoreDefaults()}, Partitions: 1,
+		BusPolicy: policy.BusDefaults(), Internal: policy.InternalDefaults(),
 		Gateway: gateway.Defaults(), Order: order.Defaults(), Inventory: inventory.Defaults(), Payment: payment.Defaults(), Shipping: shipping.Defaults(),
 		PSP: psp.Defaults(), PSPAddr: "127.0.0.1:0", Carrier: carrier.Defaults(), CarrierAddr: "127.0.0.1:0",
 	}
@@ -167,6 +174,12 @@ func (c Config) Validate() error {
 	}
 	if err := c.Store.Policies.Validate(); err != nil {
 		return fmt.Errorf("store.policies.%w", err)
+	}
+	if err := c.BusPolicy.Validate(); err != nil {
+		return fmt.Errorf("bus_policy.%w", err)
+	}
+	if err := c.Internal.Validate(); err != nil {
+		return fmt.Errorf("internal.%w", err)
 	}
 	payment, shipping := c.Payment, c.Shipping
 	if payment.ProviderURL == "" {

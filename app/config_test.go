@@ -29,7 +29,7 @@ func load(t *testing.T, file string, environ []string, flags map[string]any) (ap
 // TestLoadPrecedence: flags win over the environment, that over the file, that over the defaults.
 func TestLoadPrecedence(t *testing.T) {
 	t.Parallel()
-	const file = "addr: from-file\nadmin_addr: from-file\npayment:\n  capture: immediate\n  retry_max: 9s\norder:\n  shipping_fee: 700\n"
+	const file = "addr: from-file\nadmin_addr: from-file\npayment:\n  capture: immediate\n  retry_max: 9s\norder:\n  watch_batch: 7\n"
 	environ := []string{"HOLDFAST_ADDR=from-env", "HOLDFAST_ADMIN_ADDR=from-env", "HOLDFAST_PAYMENT__RETRY_MAX=5s", "HOLDFAST_BUS__SEEDS=a:1,b:2",
 		"HOLDFAST_URL=not-configuration", "HOLDFAST_TEST_SEED=1", "UNRELATED=x"}
 	cfg, err := load(t, file, environ, map[string]any{"addr": "from-flag"})
@@ -37,7 +37,7 @@ func TestLoadPrecedence(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Addr != "from-flag" || cfg.AdminAddr != "from-env" || cfg.Payment.Capture != "immediate" || cfg.Payment.RetryMax != 5*time.Second ||
-		cfg.Order.ShippingFee != 700 || cfg.Data != app.Defaults().Data || len(cfg.Bus.Seeds) != 2 {
+		cfg.Order.WatchBatch != 7 || cfg.Data != app.Defaults().Data || len(cfg.Bus.Seeds) != 2 {
 		t.Errorf("%+v", cfg)
 	}
 }

@@ -21,10 +21,15 @@ import (
 
 // services makes the services, with direct calls between them, and the public handler.
 func (a *App) services() (http.Handler, error) {
-	orders := &ordersRef{}
+	between, err := a.policies.Internal(a.cfg.Internal)
+	if err != nil {
+		return nil, err
+	}
+	a.reload = append(a.reload, func(c Config) error { return between.Reconfigure(c.Internal) })
+	ref := &ordersRef{}
+	orders := between.Orders(ref)
 	// The leases of calls are this installation's: after a restart it takes its own up at once.
 	a.cfg.Payment.Calls.Owner, a.cfg.Shipping.Calls.Owner = a.secrets.Instance, a.secrets.Instance
-	var err error
 	st := a.store(inventory.Name)
 	a.inventory, err = inventory.New(a.cfg.Inventory, inventory.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Orders: orders, Deps: a.deps, Tel: a.tel})
 	if err != nil {
@@ -41,12 +46,12 @@ func (a *App) services() (http.Handler, error) {
 		return nil, err
 	}
 	st = a.store(order.Name)
-	a.orders, err = order.New(a.cfg.Order, order.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Inventory: a.inventory,
+	a.orders, err = order.New(a.cfg.Order, order.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Inventory: between.Inventory(a.inventory), Rates: ship,
 		Timelines: []shop.TimelineSource{pay, ship}, Deps: a.deps, Tel: a.tel})
 	if err != nil {
 		return nil, err
 	}
-	orders.Orders = a.orders
+	ref.Orders = a.orders
 	for _, parts := range [][]run.Component{a.orders.Components(), a.inventory.Components(), pay.Components(), ship.Components()} {
 		a.components = append(a.components, parts...)
 	}
@@ -56,11 +61,13 @@ func (a *App) services() (http.Handler, error) {
 	}
 	edge, err := gateway.New(a.cfg.Gateway, gateway.Parts{Deps: a.deps, Tel: a.tel, Keys: keys, Policies: a.policies,
 		WebhookSecrets: map[string][]string{payment.WebhookParty: {a.secrets.PSP}, shipping.WebhookParty: {a.secrets.Carrier}},
-		Mount: []func(*httpx.API){
-			func(api *httpx.API) { order.RegisterHTTP(api, a.orders) },
-			func(api *httpx.API) { inventory.RegisterHTTP(api, a.inventory) },
-			func(api *httpx.API) { payment.RegisterHTTP(api, pay) },
-			func(api *httpx.API) { shipping.RegisterHTTP(api, ship) },
+		Mount: []func(*httpx.API) error{
+			func(api *httpx.API) error {
+				return order.RegisterHTTP(api, a.orders, a.policies.Observer(order.Name, "get"))
+			},
+			func(api *httpx.API) error { inventory.RegisterHTTP(api, a.inventory); return nil },
+			func(api *httpx.API) error { payment.RegisterHTTP(api, pay); return nil },
+			func(api *httpx.API) error { shipping.RegisterHTTP(api, ship); return nil },
 		}})
 	if err != nil {
 		return nil, err

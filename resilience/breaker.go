@@ -30,18 +30,18 @@ import (
 //
 // All is derived from the monotonic clock when a call comes; there are no timers and no goroutines.
 type Breaker struct {
-	options  Options
-	born     instant
-	phase    atomic.Pointer[phase] // replaced under mu
-	dice     atomic.Uint64         // for the jitter of the next opening: a float64's bits
-	rejected atomic.Uint64
-	stale    atomic.Uint64
+	options Options
+	born    instant
+	phase   atomic.Pointer[phase] // replaced under mu
+	dice    atomic.Uint64         // for the jitter of the next opening: a float64's bits
+	stale   atomic.Uint64
 
 	mu       sync.Mutex
 	window   window
 	probes   []lease
 	probesOK int
-	reopened int // openings in a row whose probes failed
+	reopened int     // openings in a row whose probes failed
+	luck     float64 // the dice of the latest opening
 	forced   State
 }
 
@@ -123,11 +123,19 @@ func (b *Breaker) acquire(t instant) (Permit, error) {
 }
 
 func (b *Breaker) refuse(r *Rejection) error {
-	b.rejected.Add(1)
 	if b.options.Observer != nil {
 		b.options.Observer.Rejected(RejectEvent{Label: r.Label, Reason: r.Reason})
 	}
 	return r
+}
+
+// refusal returns the rejection of a breaker that is open and will be for a while, and nil otherwise.
+// Nobody is told.
+func (b *Breaker) refusal() *Rejection {
+	if ph := b.phase.Load(); ph.state == Open && now() < ph.until {
+		return ph.rejection
+	}
+	return nil
 }
 
 // acquireProbe admits a probe, and makes the breaker half-open where it is not yet.
@@ -294,6 +302,7 @@ func (b *Breaker) move(to State, why string, t instant) TransitionEvent {
 	case HalfOpen:
 		b.probes, b.probesOK = nil, 0
 	case Open:
+		b.luck = math.Float64frombits(b.dice.Load())
 		b.reopened++
 		if old.state != HalfOpen {
 			b.reopened = 0
@@ -324,7 +333,7 @@ func (b *Breaker) newPhase(c *BreakerConfig, s State, generation uint64, since i
 
 func (b *Breaker) jittered(c *BreakerConfig) time.Duration {
 	d := c.openFor(b.reopened)
-	return d + time.Duration(c.OpenJitter*math.Float64frombits(b.dice.Load())*float64(d))
+	return d + time.Duration(c.OpenJitter*b.luck*float64(d))
 }
 
 // roll rolls the dice for the next opening, because nothing may be called when it comes: mu is held then.

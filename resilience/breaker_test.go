@@ -148,6 +148,22 @@ func TestBreakerOpensLongerEachTime(t *testing.T) {
 	})
 }
 
+// TestBreakerReconfigureRollsNoDice has dice that show more each time.
+func TestBreakerReconfigureRollsNoDice(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := quiet()
+		c.OpenJitter = 1
+		rolled := 0.0
+		b := must(resilience.NewBreaker(c, resilience.Options{Random: func() float64 { rolled += 0.1; return rolled }}))
+		open(t, b)
+		for range 3 {
+			_, wait := b.Ready()
+			is(t, "wait", wait, 1100*time.Millisecond)
+			isErr(t, b.Reconfigure(c), nil)
+		}
+	})
+}
+
 // TestBreakerRatesAreExact has thresholds that a product of floats would miss.
 func TestBreakerRatesAreExact(t *testing.T) {
 	bubble(t, func(t *testing.T) {

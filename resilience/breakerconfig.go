@@ -40,6 +40,9 @@ const (
 // maxWindow bounds a count window, which has a byte for each call.
 const maxWindow = 1 << 20
 
+// maxProbes bounds the probes, which are searched one by one.
+const maxProbes = 1 << 10
+
 // BreakerConfig sets a Breaker.
 type BreakerConfig struct {
 	// Off admits and counts nothing.
@@ -120,8 +123,8 @@ func (c *BreakerConfig) validateOpen() error {
 		return fmt.Errorf("open_max must be zero or at least open_for")
 	case !(c.OpenJitter >= 0 && c.OpenJitter <= 1):
 		return fmt.Errorf("open_jitter must be in [0,1]")
-	case c.Probes < 1:
-		return fmt.Errorf("probes must be at least 1")
+	case c.Probes < 1 || c.Probes > maxProbes:
+		return fmt.Errorf("probes must be in [1,%d]", maxProbes)
 	case c.ProbeSuccesses < 1:
 		return fmt.Errorf("probe_successes must be at least 1")
 	case c.ProbeLease <= 0:

@@ -107,7 +107,8 @@ func (b *Breaker) Reconfigure(c BreakerConfig) error {
 	return nil
 }
 
-// BreakerStats is a breaker at one instant.
+// BreakerStats is a breaker at one instant. Rejections are not counted: that would cost a fifth of one.
+// Observer.Rejected is told them.
 type BreakerStats struct {
 	Label      Label
 	State      State
@@ -118,7 +119,6 @@ type BreakerStats struct {
 	RetryAfter time.Duration // until a call may be admitted; see Ready
 	Probes     int           // under way
 	ProbesOK   int           // that succeeded
-	Rejected   uint64        // since the start
 	Stale      uint64        // since the start
 	Config     BreakerConfig // in force
 }
@@ -131,7 +131,7 @@ func (b *Breaker) Stats() BreakerStats {
 	t := now()
 	ph := b.phase.Load()
 	s := BreakerStats{Label: b.options.Label, State: ph.state, Generation: ph.generation, Since: t.sub(ph.since), Why: ph.why,
-		RetryAfter: wait, Rejected: b.rejected.Load(), Stale: b.stale.Load(), Config: *ph.config}
+		RetryAfter: wait, Stale: b.stale.Load(), Config: *ph.config}
 	if ph.state != Disabled {
 		b.window.roll(t)
 		s.Counts = b.window.sum

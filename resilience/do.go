@@ -52,7 +52,7 @@ type Result[T any] struct {
 //
 //   - a *Rejection where a policy refused the call: ErrOpen, ErrFull, ErrShed; see also RetryAfter
 //   - a *TimeoutError (ErrTimeout) where f did not return in time and was left to itself
-//   - the context's error where that had ended before
+//   - the context's error where that had ended before, or during the wait for a slot
 //
 // A panic or runtime.Goexit of f is one of the caller, and all that the call holds is given back.
 func Do[T any](ctx context.Context, p *Policy, f func(context.Context) (T, error)) (T, error) {
@@ -60,6 +60,10 @@ func Do[T any](ctx context.Context, p *Policy, f func(context.Context) (T, error
 	if !set.lean {
 		r, err := do(ctx, p, &Call[T]{Func: f}, false)
 		return r.Value, err
+	}
+	if r := p.breaker.refusal(); r != nil { // so that an open breaker costs little more than the clock
+		var none T
+		return none, r
 	}
 	v, verdict, err := lean(ctx, p, f)
 	if verdict.Outcome != Failure || !verdict.Retryable {
@@ -79,7 +83,7 @@ func lean[T any](ctx context.Context, p *Policy, f func(context.Context) (T, err
 		return v, verdict, err
 	}
 	var h held
-	if err = h.enter(ctx, p); err != nil {
+	if _, err = p.enter(ctx, &h, 0, false); err != nil {
 		return v, verdict, err
 	}
 	defer h.done(Failure) // of a panic or runtime.Goexit: only the first counts
@@ -90,23 +94,6 @@ func lean[T any](ctx context.Context, p *Policy, f func(context.Context) (T, err
 	}
 	h.done(verdict.Outcome)
 	return v, verdict, err
-}
-
-// held is what an attempt holds, where its times do not matter.
-type held struct {
-	permit Permit
-	slot   Slot
-}
-
-func (h *held) enter(ctx context.Context, p *Policy) (err error) {
-	var unmeasured instant
-	h.permit, h.slot, err = p.enter(ctx, &unmeasured, false)
-	return err
-}
-
-func (h *held) done(o Outcome) {
-	h.permit.done(o, 0)
-	h.slot.done(o, 0)
 }
 
 // DoCall is Do with all that there is to say about a call, and about its result. Where Call.Classify

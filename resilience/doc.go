@@ -78,10 +78,12 @@
 // # Cost
 //
 // A call that succeeds, through a breaker with a sliding window, a bulkhead and a retry with its budget,
-// allocates nothing and takes well under 100 ns, of which a reading of the clock is 28 (2.6 GHz EPYC).
+// allocates nothing and takes 80 ns with a time window, 50 with a count window, and 105 with a slow-call
+// rate. A rejection by an open breaker takes 28 ns. A reading of the clock is 25 of them (EPYC, 2.6 GHz).
 // Durations are measured only where they are needed: with an Observer, a slow-call rate, hedging, or an
-// adaptive limit, at two readings for a call. A timeout of ours costs a context, and, where the operation
-// does not respect contexts, a goroutine: 1 to 3 us.
+// adaptive limit, at two readings for a call; with an Observer that does nothing a call takes 150 ns. A
+// timeout of ours costs a context and, where the operation does not respect contexts, a goroutine: 1 to
+// 3 us.
 //
 // # Configuration
 //

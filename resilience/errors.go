@@ -86,7 +86,7 @@ func (r *Rejection) Error() string {
 
 // Is matches ErrRejected, and the sentinel of the policy that refused.
 func (r *Rejection) Is(target error) bool {
-	return target == ErrRejected || target == r.Reason.sentinel() //nolint:errorlint // this is what errors.Is calls
+	return target == ErrRejected || target == r.Reason.sentinel()
 }
 
 // RetryAfter returns how long from now another call would be refused as well, as far as that is known;
@@ -133,7 +133,7 @@ func (e *TimeoutError) Error() string { return fmt.Sprintf("%s: %s: %s", e.Label
 
 // Is matches ErrTimeout and context.DeadlineExceeded.
 func (e *TimeoutError) Is(target error) bool {
-	return target == ErrTimeout || target == context.DeadlineExceeded //nolint:errorlint // this is what errors.Is calls
+	return target == ErrTimeout || target == context.DeadlineExceeded
 }
 
 // Timeout is true: a TimeoutError is a timeout as package net knows them.
@@ -153,14 +153,6 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n\n%s", e.Va
 func (e *PanicError) Unwrap() error {
 	err, _ := e.Value.(error)
 	return err
-}
-
-// field names a field in a configuration's error.
-func field(ok bool, format string, args ...any) error {
-	if ok {
-		return nil
-	}
-	return fmt.Errorf(format, args...)
 }
 
 // under prefixes a nested configuration's error with the name of its section.

@@ -2,6 +2,7 @@ package resilience_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -163,36 +164,61 @@ func TestField05_HungProbe(t *testing.T) {
 	})
 }
 
+// TestField06_TooManyProbes does it often: two goroutines must come between each other's steps.
 func TestField06_TooManyProbes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		for _, limit := range []int{1, 3, 17} {
+		for round := range 60 {
 			c := quiet()
+			limit := []int{1, 3, 17}[round%3]
 			c.Probes, c.ProbeSuccesses = limit, 100
 			b := newBreaker(c, nil)
 			open(t, b)
 			time.Sleep(c.OpenFor)
-			var admitted []resilience.Permit
-			var mu sync.Mutex
+			permits := make(chan resilience.Permit, 1000)
 			var all sync.WaitGroup
 			start := make(chan struct{})
-			for range 1000 {
+			for range cap(permits) {
 				all.Go(func() {
 					<-start
 					if p, err := b.Acquire(); err == nil {
-						mu.Lock()
-						admitted = append(admitted, p)
-						mu.Unlock()
+						permits <- p
 					}
 				})
 			}
-			synctest.Wait()
 			close(start)
 			all.Wait()
-			is(t, "admitted", len(admitted), limit)
-			for i := range admitted {
-				admitted[i].Done(resilience.Success)
-			}
+			is(t, "admitted", len(permits), limit)
 		}
+	})
+}
+
+// TestField06_ReconfigureAddsNoProbe changes the configuration while all probes are under way.
+func TestField06_ReconfigureAddsNoProbe(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := quiet()
+		c.ProbeSuccesses = 9
+		b := newBreaker(c, nil)
+		open(t, b)
+		time.Sleep(c.OpenFor)
+		first, second := must(b.Acquire()), must(b.Acquire())
+		for _, probes := range []int{2, 1} {
+			c.Probes = probes
+			isErr(t, b.Reconfigure(c), nil)
+			_, err := b.Acquire()
+			isErr(t, err, resilience.ErrOpen)
+		}
+		first.Done(resilience.Success)
+		_, err := b.Acquire()
+		isErr(t, err, resilience.ErrOpen) // one is under way still, and there may be one
+		second.Done(resilience.Success)
+		is(t, "probes that count", b.Stats().ProbesOK, 2)
+		result(t, b, resilience.Success)
+		c.Probes = 4
+		isErr(t, b.Reconfigure(c), nil)
+		for range 4 {
+			_ = must(b.Acquire())
+		}
+		is(t, "probes", b.Stats().Probes, 4)
 	})
 }
 
@@ -267,10 +293,10 @@ func TestField11_BusinessAnswersAndStatusCodes(t *testing.T) {
 
 func TestField11_StormOfDeclines(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		errDeclined := fmt.Errorf("declined")
+		errDeclined := errors.New("declined")
 		p := must(resilience.NewPolicy(resilience.Operation{Dependency: "psp", Name: "authorise", Kind: resilience.IdempotentCommand,
 			Classify: func(err error) resilience.Verdict {
-				if err == errDeclined { //nolint:errorlint // it is never wrapped here
+				if errors.Is(err, errDeclined) {
 					return resilience.Verdict{Outcome: resilience.Success}
 				}
 				return resilience.Classify(err)

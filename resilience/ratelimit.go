@@ -22,7 +22,7 @@ type RateLimitConfig struct {
 	MaxKeys int `koanf:"max_keys"`
 }
 
-// RateLimitDefaults returns 100 calls a second, 200 at once, for 65,536 keys (about 8 MB).
+// RateLimitDefaults returns 100 calls a second, 200 at once, for 65,536 keys (9 MB where they are short).
 func RateLimitDefaults() RateLimitConfig {
 	return RateLimitConfig{Rate: 100, Burst: 200, MaxKeys: 1 << 16}
 }

@@ -25,10 +25,21 @@ type run struct {
 	err         error
 }
 
-// flight is one attempt: what it holds, and must give back.
-type flight struct {
+// held is what an attempt holds, and must give back.
+type held struct {
 	permit Permit
 	slot   Slot
+}
+
+// done gives it back, where times do not matter.
+func (h *held) done(o Outcome) {
+	h.permit.done(o, 0)
+	h.slot.done(o, 0)
+}
+
+// flight is one attempt.
+type flight struct {
+	held
 	ctx    context.Context // nil while there is no attempt
 	cancel context.CancelFunc
 	start  instant
@@ -119,8 +130,9 @@ func (r *run) second(f *flight) bool {
 }
 
 // acquire fills f. T is 0 where nothing is measured.
-func (r *run) acquire(f *flight, t instant, atOnce bool) (err error) {
-	if f.permit, f.slot, err = r.policy.enter(r.ctx, &t, atOnce); err != nil {
+func (r *run) acquire(f *flight, t instant, atOnce bool) error {
+	t, err := r.policy.enter(r.ctx, &f.held, t, atOnce)
+	if err != nil {
 		return err
 	}
 	f.ctx, f.start, f.flies = r.ctx, t, true
@@ -130,26 +142,29 @@ func (r *run) acquire(f *flight, t instant, atOnce bool) (err error) {
 	return nil
 }
 
-// enter passes breaker and bulkhead at t, which is 0 where nothing is measured. After a wait it is later.
-func (p *Policy) enter(ctx context.Context, t *instant, atOnce bool) (permit Permit, slot Slot, err error) {
-	if permit, err = p.breaker.acquire(*t); err != nil || p.bulkhead == nil {
-		return permit, slot, err
+// enter passes breaker and bulkhead at t, which is 0 where nothing is measured. It returns when the
+// attempt begins, which is later than t after a wait.
+func (p *Policy) enter(ctx context.Context, h *held, t instant, atOnce bool) (instant, error) {
+	var err error
+	if h.permit, err = p.breaker.acquire(t); err != nil || p.bulkhead == nil {
+		return t, err
 	}
-	slot, waited, err := p.bulkhead.acquire(ctx, *t, atOnce)
+	var waited bool
+	h.slot, waited, err = p.bulkhead.acquire(ctx, t, atOnce)
 	switch {
 	case err != nil:
-		permit.done(Neutral, *t)
+		h.permit.done(Neutral, t)
 	case waited:
 		// The wait says nothing about the dependency, and the breaker may have opened meanwhile.
-		permit.done(Neutral, 0)
-		if *t != 0 {
-			*t = now()
+		h.permit.done(Neutral, 0)
+		if t != 0 {
+			t = now()
 		}
-		if permit, err = p.breaker.acquire(*t); err != nil {
-			slot.Release()
+		if h.permit, err = p.breaker.acquire(t); err != nil {
+			h.slot.Release()
 		}
 	}
-	return permit, slot, err
+	return t, err
 }
 
 // land judges the attempt. The slot stays until clear: a result may still be in use.

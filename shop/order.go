@@ -173,6 +173,9 @@ type Orders interface {
 	Place(ctx context.Context, by Request, cmd PlaceOrder) (o Order, replayed bool, err error)
 	// Get returns the order as last committed, or NotFound, also for another caller's order.
 	Get(ctx context.Context, caller Caller, id OrderID) (Order, error)
+	// LastKnown returns the order as this process saw it last, and when that was, for a caller whose Get
+	// failed as Unavailable or Overloaded. ok is false where there is no copy of a caller's order.
+	LastKnown(caller Caller, id OrderID) (o Order, asOf time.Time, ok bool)
 	// Wait returns the order once done holds, or as it is when ctx ends. It never returns a
 	// deadline error for an order that exists.
 	Wait(ctx context.Context, caller Caller, id OrderID, done func(Order) bool) (Order, error)

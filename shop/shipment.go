@@ -35,6 +35,13 @@ type Shipment struct {
 	UpdatedAt    time.Time      `json:"updated_at"`
 }
 
+// Rates is what shipping costs.
+type Rates interface {
+	// ShippingFee is the fee for a parcel to a country (ISO 3166-1, two letters), in minor units of the
+	// order's currency, by the carrier's table as it was last known.
+	ShippingFee(country string) Amount
+}
+
 // Shipments is the shipping service. Errors are *Error.
 type Shipments interface {
 	// Shipment returns the shipment of a caller's order, or NotFound where there is none yet.

@@ -723,7 +723,7 @@ type ClientInterface interface {
 
 	// GetOrder Read an order
 	//
-	// The order as last committed. Prefer: wait=N holds the answer while the saga runs. If-None-Match with the version it still has answers 304.
+	// The order as last committed; while its store is down, a copy with the header Stale-As-Of. Prefer: wait=N holds the answer while the saga runs. If-None-Match with the version it still has answers 304.
 	//
 	// Corresponds with GET /v1/orders/{id} (the `GetOrder` operationId).
 	GetOrder(ctx context.Context, id string, params *GetOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1005,7 +1005,7 @@ func (c *Client) PlaceOrder(ctx context.Context, params *PlaceOrderParams, body 
 
 // GetOrder Read an order
 //
-// The order as last committed. Prefer: wait=N holds the answer while the saga runs. If-None-Match with the version it still has answers 304.
+// The order as last committed; while its store is down, a copy with the header Stale-As-Of. Prefer: wait=N holds the answer while the saga runs. If-None-Match with the version it still has answers 304.
 //
 // Corresponds with GET /v1/orders/{id} (the `GetOrder` operationId).
 func (c *Client) GetOrder(ctx context.Context, id string, params *GetOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2200,7 +2200,7 @@ type ClientWithResponsesInterface interface {
 
 	// GetOrderWithResponse Read an order
 	//
-	// The order as last committed. Prefer: wait=N holds the answer while the saga runs. If-None-Match with the version it still has answers 304.
+	// The order as last committed; while its store is down, a copy with the header Stale-As-Of. Prefer: wait=N holds the answer while the saga runs. If-None-Match with the version it still has answers 304.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -2911,12 +2911,14 @@ func (r PlaceOrderResponse) ContentType() string {
 type GetOrderResponse200Headers struct {
 	ETag              *string
 	PreferenceApplied *string
+	StaleAsOf         *string
 }
 
 // GetOrderResponse304Headers the declared response headers of an HTTP 304 response for GetOrder
 type GetOrderResponse304Headers struct {
 	ETag              *string
 	PreferenceApplied *string
+	StaleAsOf         *string
 }
 
 type GetOrderResponse struct {
@@ -3679,7 +3681,7 @@ func (c *ClientWithResponses) PlaceOrderWithResponse(ctx context.Context, params
 
 // GetOrderWithResponse Read an order
 //
-// The order as last committed. Prefer: wait=N holds the answer while the saga runs. If-None-Match with the version it still has answers 304.
+// The order as last committed; while its store is down, a copy with the header Stale-As-Of. Prefer: wait=N holds the answer while the saga runs. If-None-Match with the version it still has answers 304.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -4516,6 +4518,13 @@ func ParseGetOrderResponse(rsp *http.Response) (*GetOrderResponse, error) {
 			}
 			headers.PreferenceApplied = &value
 		}
+		if values := rsp.Header.Values("Stale-As-Of"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Stale-As-Of", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.StaleAsOf = &value
+		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 304:
 		var headers GetOrderResponse304Headers
@@ -4532,6 +4541,13 @@ func ParseGetOrderResponse(rsp *http.Response) (*GetOrderResponse, error) {
 				return nil, err
 			}
 			headers.PreferenceApplied = &value
+		}
+		if values := rsp.Header.Values("Stale-As-Of"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Stale-As-Of", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.StaleAsOf = &value
 		}
 		response.Headers304 = &headers
 	}

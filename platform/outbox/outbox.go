@@ -162,6 +162,7 @@ type Outbox struct {
 	lease   lease
 	blocked int64 // lanes of ours that wait for a retry or are parked; the relay's own
 	ready   atomic.Bool
+	lag     atomic.Int64 // see Backlog
 }
 
 // New makes an outbox; Run sends what is in it.
@@ -289,6 +290,11 @@ func slotOf(key shop.OrderID) int {
 	h.Write([]byte(key)) // never fails
 	return int(h.Sum32() % slots)
 }
+
+// Backlog is how long the event had waited that the relay of this process took up last. It grows where
+// more is written than can be sent. While the bus does not take events it is 0: then they wait for the
+// bus, and not because of too much work.
+func (o *Outbox) Backlog() time.Duration { return time.Duration(o.lag.Load()) }
 
 // Oldest returns how long the oldest unsent event has waited and how many wait. Events of parked
 // lanes are among them.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"holdfast/platform/sqldb"
 	"holdfast/shop"
@@ -144,6 +145,7 @@ func (o *Outbox) round(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("read: %w", err)
 	}
+	o.measure(rows)
 	var sent []int64
 	var failed []failure
 	var outage error
@@ -168,7 +170,19 @@ func (o *Outbox) round(ctx context.Context) (more bool, err error) {
 	if err := o.settle(ctx, sent, failed); err != nil {
 		return false, err
 	}
+	if outage != nil {
+		o.lag.Store(0)
+	}
 	return outage == nil && len(rows) == o.cfg.Batch, outage
+}
+
+// measure notes how long the oldest of rows has waited.
+func (o *Outbox) measure(rows []row) {
+	lag := time.Duration(0)
+	if len(rows) > 0 {
+		lag = max(0, o.deps.Clock.Now().Sub(rows[0].event.Time))
+	}
+	o.lag.Store(int64(lag))
 }
 
 // waves divides rows so that each wave has one event of a lane, in order.

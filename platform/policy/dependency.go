@@ -111,6 +111,13 @@ func (d *Dependency) Reconfigure(cfg Config) error {
 	return errors.Join(errs...)
 }
 
+func isShop(err error) bool {
+	var e *shop.Error
+	return errors.As(err, &e)
+}
+
+func isRejected(err error) bool { return errors.Is(err, resilience.ErrRejected) }
+
 // Classify judges the errors of our own services, by their kind: what says that a service could not is a
 // failure, and what says no is a success of the one that was asked.
 func Classify(err error) resilience.Verdict {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -73,6 +74,8 @@ type watcher struct {
 	called, attempted [3]metric.MeasurementOption // by outcome
 	refused           metric.MeasurementOption
 	own               metric.MeasurementOption
+
+	refusals atomic.Uint64 // by a breaker, which does not count them itself
 }
 
 // newWatcher makes the observer and every series it can ever have, so that a rate over them is zero, and
@@ -142,6 +145,9 @@ func (w *watcher) Attempted(e resilience.AttemptEvent) {
 // Rejected counts a refused call.
 func (w *watcher) Rejected(e resilience.RejectEvent) {
 	w.set.rejections.Add(context.Background(), 1, w.rejection(e.Reason))
+	if e.Reason.Policy() == resilience.ReasonOpen.Policy() {
+		w.refusals.Add(1)
+	}
 	if e.Reason == resilience.ReasonShed {
 		w.set.shed.Add(context.Background(), 1, w.with(attribute.String(attrCriticality, e.Criticality.String())))
 	}

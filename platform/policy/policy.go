@@ -34,11 +34,12 @@ type Set struct {
 	budgets    []*resilience.Budget
 	admissions []*resilience.Admission
 	limits     []*resilience.RateLimit
+	watchers   map[resilience.Label]*watcher
 }
 
 // New makes an empty set.
 func New(deps shop.Deps, tel *telemetry.Telemetry) (*Set, error) {
-	s := &Set{deps: deps, log: deps.Log}
+	s := &Set{deps: deps, log: deps.Log, watchers: make(map[resilience.Label]*watcher)}
 	var err error
 	if s.instruments, err = newInstruments(tel.Meter); err != nil {
 		return nil, fmt.Errorf("metrics of the policies: %w", err)
@@ -49,7 +50,19 @@ func New(deps shop.Deps, tel *telemetry.Telemetry) (*Set, error) {
 // options are what a policy of the set is made with.
 func (s *Set) options(dependency, operation string) resilience.Options {
 	label := resilience.Label{Dependency: dependency, Operation: operation}
-	return resilience.Options{Label: label, Observer: newWatcher(s.instruments, s.log, label), Random: s.deps.Rand.Float64}
+	return resilience.Options{Label: label, Observer: s.watcher(label), Random: s.deps.Rand.Float64}
+}
+
+// watcher returns the observer of a label, the same one each time.
+func (s *Set) watcher(label resilience.Label) *watcher {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.watchers[label]
+	if w == nil {
+		w = newWatcher(s.instruments, s.log, label)
+		s.watchers[label] = w
+	}
+	return w
 }
 
 func (s *Set) breaker(dependency, operation string, cfg resilience.BreakerConfig) (*resilience.Breaker, error) {
@@ -74,6 +87,11 @@ func (s *Set) admission(dependency string, cfg resilience.AdmissionConfig) (*res
 	a, err := resilience.NewAdmission(cfg, s.options(dependency, ""))
 	s.admissions = add(&s.mu, s.admissions, a, err)
 	return a, section("admission", err)
+}
+
+// Observer counts for a policy that is made elsewhere.
+func (s *Set) Observer(dependency, operation string) resilience.Observer {
+	return s.options(dependency, operation).Observer
 }
 
 // Admission adds the admission of a server.

@@ -47,7 +47,7 @@ func (s *Set) List() []State {
 	s.mu.Unlock()
 	var list []State
 	for _, b := range breakers {
-		list = append(list, breakerState(b.Stats()))
+		list = append(list, s.breakerState(b.Stats()))
 	}
 	for _, b := range bulkheads {
 		x := b.Stats()
@@ -71,10 +71,10 @@ func (s *Set) List() []State {
 	return list
 }
 
-func breakerState(x resilience.BreakerStats) State {
+func (s *Set) breakerState(x resilience.BreakerStats) State {
 	return State{Name: name(x.Label), Policy: "breaker", State: x.State.String(), Why: x.Why, Since: x.Since.Round(time.Millisecond).Seconds(),
 		RetryAfter: x.RetryAfter.Round(time.Millisecond).Seconds(), Calls: int(x.Counts.Calls), Failures: int(x.Counts.Failures), Slow: int(x.Counts.Slow),
-		FailureRate: x.Counts.FailureRate(), Stale: x.Stale, Rejected: x.Rejected}
+		FailureRate: x.Counts.FailureRate(), Stale: x.Stale, Rejected: s.watcher(x.Label).refusals.Load()}
 }
 
 // name is that of a policy for operators: it stands in paths, so it has no slash.
@@ -116,7 +116,7 @@ func (s *Set) Force(breaker, how, why string) (State, error) {
 		case Auto:
 			b.Auto(why)
 		}
-		return breakerState(b.Stats()), nil
+		return s.breakerState(b.Stats()), nil
 	}
 	return State{}, shop.E(shop.NotFound, "policy.Force", "There is no circuit breaker of this name; /admin/v1/policies lists them.")
 }

@@ -42,7 +42,7 @@ type Parts struct {
 	// WebhookSecrets are those of the outside parties, by name; see httpx.Config.
 	WebhookSecrets map[string][]string
 	// Mount are the services' RegisterHTTP, each with its service.
-	Mount []func(*httpx.API)
+	Mount []func(*httpx.API) error
 }
 
 // Gateway is the public edge.
@@ -77,7 +77,9 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 		return nil, err
 	}
 	for _, mount := range p.Mount {
-		mount(g.api)
+		if err := mount(g.api); err != nil {
+			return nil, err
+		}
 	}
 	if err := g.api.ServeDocument(); err != nil {
 		return nil, shop.Wrap(shop.Internal, "gateway.New", "the document could not be made", err)

@@ -3,15 +3,15 @@ package order
 import (
 	"fmt"
 	"time"
-
-	"holdfast/shop"
 )
 
-// Config sets the prices that are not the catalogue's, and the watchdog's patience.
+// Config sets the limits of the order service, and the watchdog's patience.
 type Config struct {
-	// ShippingFee is charged once per order, in minor units of its currency; an order whose lines are
-	// free ships free.
-	ShippingFee shop.Amount `koanf:"shipping_fee"`
+	// BacklogMax is how long the events of the order service may wait to be sent before new orders are
+	// refused as overloaded: more of them would only wait, and make those before them wait.
+	BacklogMax time.Duration `koanf:"backlog_max"`
+	// CopiesMax is of how many orders the latest state is kept in memory, to be read while the store is down.
+	CopiesMax int `koanf:"copies_max"`
 
 	WatchEvery   time.Duration `koanf:"watch_every"`   // how often the watchdog looks
 	WatchBatch   int           `koanf:"watch_batch"`   // orders that it takes up each time, at most
@@ -27,7 +27,7 @@ type Config struct {
 // Defaults returns the limits used where nothing is configured.
 func Defaults() Config {
 	return Config{
-		ShippingFee: 500, WatchEvery: time.Second, WatchBatch: 50, RedriveAfter: time.Minute, RedriveMax: 10 * time.Minute, StuckAfter: 30 * time.Minute,
+		BacklogMax: 5 * time.Second, CopiesMax: 10_000, WatchEvery: time.Second, WatchBatch: 50, RedriveAfter: time.Minute, RedriveMax: 10 * time.Minute, StuckAfter: 30 * time.Minute,
 		HoldMargin: time.Hour, ConfirmedMax: 6 * 24 * time.Hour, WaitPoll: time.Second, WaitersMax: 20000,
 	}
 }
@@ -35,8 +35,10 @@ func Defaults() Config {
 // Validate names the first setting that cannot work.
 func (c Config) Validate() error {
 	switch {
-	case c.ShippingFee < 0:
-		return fmt.Errorf("order.shipping_fee must not be negative")
+	case c.BacklogMax <= 0:
+		return fmt.Errorf("order.backlog_max must be positive")
+	case c.CopiesMax < 0:
+		return fmt.Errorf("order.copies_max must not be negative")
 	case c.WatchBatch < 1:
 		return fmt.Errorf("order.watch_batch must be at least 1")
 	case c.WatchEvery <= 0 || c.RedriveAfter <= 0 || c.RedriveMax < c.RedriveAfter:

@@ -12,10 +12,17 @@ import (
 	"holdfast/shop"
 )
 
-// RegisterHTTP adds the operations on orders to the public API.
-func RegisterHTTP(api *httpx.API, svc shop.Orders) {
+// RegisterHTTP adds the operations on orders to the public API. Reads by id that are answered from a copy
+// are told to watch, which may be nil.
+func RegisterHTTP(api *httpx.API, svc shop.Orders, watch resilience.Observer) error {
 	describe(api)
 	h := &handlers{svc: svc}
+	var err error
+	h.stale, err = resilience.NewFallback(resilience.Read, "last known copy", h.lastKnown,
+		resilience.Options{Label: resilience.Label{Dependency: Name, Operation: "get"}, Observer: watch})
+	if err != nil {
+		return err
+	}
 	httpx.Register(api, httpx.Op{
 		ID: "placeOrder", Method: http.MethodPost, Path: "/v1/orders", Tag: "order", Status: http.StatusCreated,
 		Summary: "Place an order",
@@ -27,7 +34,7 @@ func RegisterHTTP(api *httpx.API, svc shop.Orders) {
 	httpx.Register(api, httpx.Op{
 		ID: "getOrder", Method: http.MethodGet, Path: "/v1/orders/{id}", Tag: "order", Also: []int{http.StatusNotModified},
 		Summary:     "Read an order",
-		Description: "The order as last committed. Prefer: wait=N holds the answer while the saga runs. If-None-Match with the version it still has answers 304.",
+		Description: "The order as last committed; while its store is down, a copy with the header Stale-As-Of. Prefer: wait=N holds the answer while the saga runs. If-None-Match with the version it still has answers 304.",
 		Problems:    []shop.Kind{shop.NotFound},
 	}, h.get)
 	httpx.Register(api, httpx.Op{
@@ -56,9 +63,19 @@ func RegisterHTTP(api *httpx.API, svc shop.Orders) {
 			"The stream ends with the order's last version. With that as Last-Event-ID the answer is 204, and a browser stops reconnecting.",
 		Problems: []shop.Kind{shop.NotFound},
 	}, h.watch)
+	return nil
 }
 
-type handlers struct{ svc shop.Orders }
+type handlers struct {
+	svc   shop.Orders
+	stale *resilience.Fallback[read]
+}
+
+// read is an order as it was at an instant; the zero instant is now.
+type read struct {
+	shop.Order
+	asOf time.Time
+}
 
 type placeInput struct {
 	Key    string `header:"Idempotency-Key" required:"true" pattern:"^[ -~]{1,255}$" patternDescription:"1 to 255 printable ASCII characters" doc:"New for each new request, the same for its repetitions; kept for at least 24 hours"`
@@ -110,6 +127,7 @@ type getInput struct {
 
 type orderOutput struct {
 	Status  int
+	AsOf    string `header:"Stale-As-Of" doc:"The store is down and this is what was known of the order then, RFC 3339"`
 	ETag    string `header:"ETag" doc:"The version, in quotes"`
 	Applied string `header:"Preference-Applied" doc:"The wait that was applied"`
 	Body    shop.Order
@@ -121,12 +139,15 @@ func (h *handlers) get(ctx context.Context, in *getInput) (*orderOutput, error) 
 		return nil, err
 	}
 	ctx = httpx.WithOrder(ctx, id)
-	o, err := h.svc.Get(ctx, httpx.Caller(ctx), id)
+	got, err := h.read(ctx, id)
 	if err != nil {
 		return nil, err
 	}
+	o := got.Order
 	out := &orderOutput{Status: http.StatusOK}
-	if wait, applied := httpx.Wait(in.Prefer); wait > 0 {
+	if !got.asOf.IsZero() {
+		out.AsOf = got.asOf.UTC().Format(time.RFC3339Nano)
+	} else if wait, applied := httpx.Wait(in.Prefer); wait > 0 {
 		out.Applied = applied
 		if o, err = h.settled(ctx, o, wait); err != nil {
 			return nil, err
@@ -137,6 +158,35 @@ func (h *handlers) get(ctx context.Context, in *getInput) (*orderOutput, error) 
 		out.Status = http.StatusNotModified
 	}
 	return out, nil
+}
+
+// read reads an order, and where the store is down its latest copy: an order that is a little old tells
+// more than none. Nothing is decided by it.
+func (h *handlers) read(ctx context.Context, id shop.OrderID) (read, error) {
+	var refused error
+	r, err := h.stale.Run(context.WithValue(ctx, idKey{}, id), func(ctx context.Context) (read, error) {
+		o, err := h.svc.Get(ctx, httpx.Caller(ctx), id)
+		if k := shop.KindOf(err); err != nil && k != shop.Unavailable && k != shop.Overloaded {
+			refused, err = err, nil // an answer, and nothing to take another one for
+		}
+		return read{Order: o}, err
+	})
+	if refused != nil {
+		return read{}, refused
+	}
+	return r.Value, err
+}
+
+// idKey is where the id of the order travels to lastKnown.
+type idKey struct{}
+
+func (h *handlers) lastKnown(ctx context.Context, cause error) (read, error) {
+	id, _ := ctx.Value(idKey{}).(shop.OrderID)
+	o, asOf, ok := h.svc.LastKnown(httpx.Caller(ctx), id)
+	if !ok {
+		return read{}, cause
+	}
+	return read{o, asOf}, nil
 }
 
 type listInput struct {

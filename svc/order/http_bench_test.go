@@ -27,7 +27,9 @@ func BenchmarkPlace(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	order.RegisterHTTP(api, &instant{Orders: orders, o: o})
+	if err := order.RegisterHTTP(api, &instant{Orders: orders, o: o}, nil); err != nil {
+		b.Fatal(err)
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		r := httptest.NewRequest(http.MethodPost, "/v1/orders", strings.NewReader(edge.PlaceBody))

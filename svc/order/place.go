@@ -39,6 +39,9 @@ func (s *Service) Place(ctx context.Context, by shop.Request, cmd shop.PlaceOrde
 		}
 		return o, found, err
 	}
+	if s.outbox.Backlog() > s.cfg.BacklogMax {
+		return shop.Order{}, false, shop.E(shop.Overloaded, "order.Place", "More orders wait than are carried out. Try again shortly, and more slowly each time.")
+	}
 	return idem.Do(ctx, s.db, scope, cmd, func(ctx context.Context, tx *sqldb.Tx) (shop.Order, error) {
 		return s.insert(ctx, tx, by.Caller, cmd, o)
 	})
@@ -95,12 +98,12 @@ func (s *Service) price(ctx context.Context, cmd shop.PlaceOrder) (shop.Order, e
 			return o, e
 		}
 	}
-	err = s.total(&o)
+	err = s.total(&o, cmd.ShippingAddress.Country)
 	return o, err
 }
 
-// total computes the order's sums.
-func (s *Service) total(o *shop.Order) error {
+// total computes the order's sums. An order whose lines are free ships free.
+func (s *Service) total(o *shop.Order, country string) error {
 	tooMuch := fieldError("order.Place", "/lines", "cost more than "+strconv.FormatInt(int64(maxTotal), 10)+" minor units together")
 	for i := range o.Lines {
 		l := &o.Lines[i]
@@ -113,7 +116,7 @@ func (s *Service) total(o *shop.Order) error {
 		}
 	}
 	if o.Subtotal > 0 {
-		o.Shipping = s.cfg.ShippingFee
+		o.Shipping = s.rates.ShippingFee(country)
 	}
 	var err error
 	if o.Total, err = o.Subtotal.Plus(o.Shipping); err != nil || o.Total > maxTotal {

@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"io/fs"
 	"slices"
+	"time"
 
 	"holdfast/platform/bus"
 	"holdfast/platform/idem"
@@ -41,6 +42,7 @@ type Parts struct {
 	Outbox    *outbox.Outbox
 	Bus       bus.Config
 	Inventory shop.Inventory
+	Rates     shop.Rates
 	Timelines []shop.TimelineSource // what other services have to add to a timeline
 	Deps      shop.Deps
 	Tel       *telemetry.Telemetry
@@ -52,6 +54,8 @@ type Service struct {
 	db        *sqldb.DB
 	outbox    *outbox.Outbox
 	inventory shop.Inventory
+	rates     shop.Rates
+	copies    *copies
 	timelines []shop.TimelineSource
 	deps      shop.Deps
 	metrics   *metrics
@@ -66,7 +70,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, inventory: p.Inventory, timelines: p.Timelines, deps: p.Deps, hub: newHub(cfg.WaitersMax)}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, inventory: p.Inventory, rates: p.Rates, copies: newCopies(cfg.CopiesMax), timelines: p.Timelines, deps: p.Deps, hub: newHub(cfg.WaitersMax)}
 	var err error
 	if s.metrics, err = newMetrics(p.Tel.Meter, s); err != nil {
 		return nil, err
@@ -88,7 +92,9 @@ func (s *Service) Components() []run.Component {
 
 // committed tells those who wait, and the metrics, of orders that changed.
 func (s *Service) committed(events []shop.Event, rows []*row) {
+	now := s.deps.Clock.Now()
 	for _, r := range rows {
+		s.copies.keep(r.caller, r.Order, now)
 		s.hub.changed(r.Order.ID)
 	}
 	for i := range events {
@@ -113,7 +119,13 @@ func (s *Service) Get(ctx context.Context, caller shop.Caller, id shop.OrderID) 
 	if found == nil || found.caller != caller {
 		return shop.Order{}, notFound("order.Get")
 	}
+	s.copies.keep(caller, found.Order, s.deps.Clock.Now())
 	return found.Order, nil
+}
+
+// LastKnown implements shop.Orders.
+func (s *Service) LastKnown(caller shop.Caller, id shop.OrderID) (shop.Order, time.Time, bool) {
+	return s.copies.get(caller, id)
 }
 
 // Wait implements shop.Orders.

@@ -27,6 +27,11 @@ type catalogue struct {
 	items map[shop.SKU]shop.Item
 }
 
+// flatRate is what shipping costs everywhere.
+type flatRate struct{}
+
+func (flatRate) ShippingFee(string) shop.Amount { return 500 }
+
 func (c catalogue) Prices(context.Context, []shop.SKU) (map[shop.SKU]shop.Item, error) {
 	return c.items, nil
 }
@@ -53,7 +58,7 @@ func newOrdersWith(t *testing.T, open stores.Open, deps shop.Deps, change func(*
 	}
 	db := open(t, migrations)
 	s, err := order.New(cfg, order.Parts{DB: db, Outbox: flow.Outbox(t, db, order.Name, deps), Bus: bus.Config{Seeds: []string{"127.0.0.1:1"}, ClientID: "test"},
-		Inventory: catalogue{items: map[shop.SKU]shop.Item{"TEA": {SKU: "TEA", Name: "Tea", UnitPrice: 450, Currency: "EUR"}}}, Deps: deps, Tel: telemetry.Nop()})
+		Inventory: catalogue{items: map[shop.SKU]shop.Item{"TEA": {SKU: "TEA", Name: "Tea", UnitPrice: 450, Currency: "EUR"}}}, Rates: flatRate{}, Deps: deps, Tel: telemetry.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}

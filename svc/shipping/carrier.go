@@ -24,6 +24,7 @@ const (
 	opSchedule = "schedule"
 	opCancel   = "cancel"
 	opQuery    = "query" // what became of one of the others; it is no call of its own
+	opRates    = "rates" // neither is this
 )
 
 // operations are what the policies have to know of them. All carry a key, so all are safe to repeat; a
@@ -33,7 +34,8 @@ func operations() []resilience.Operation {
 		return resilience.Operation{Name: name, Kind: kind, Criticality: criticality, RespectsContext: true}
 	}
 	return []resilience.Operation{op(opSchedule, resilience.IdempotentCommand, resilience.Normal),
-		op(opCancel, resilience.IdempotentCommand, resilience.Undo), op(opQuery, resilience.ExactRead, resilience.Critical)}
+		op(opCancel, resilience.IdempotentCommand, resilience.Undo), op(opQuery, resilience.ExactRead, resilience.Critical),
+		op(opRates, resilience.Read, resilience.Sheddable)}
 }
 
 // callKey is the idempotency key of an operation: the same for each attempt, worker and restart.

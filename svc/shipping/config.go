@@ -16,11 +16,17 @@ type Config struct {
 	Carrier    Carrier `koanf:"carrier"` // the policies in front of it
 	// ScheduleFailures is how often the carrier may answer with a failure of its own before the order
 	// is given up. Answers that do not come at all are asked for, and no limit.
-	ScheduleFailures int           `koanf:"schedule_failures"`
-	CancelFailures   int           `koanf:"cancel_failures"` // the same for a cancel; after it an operator must act
-	RetryMin         time.Duration `koanf:"retry_min"`
-	RetryMax         time.Duration `koanf:"retry_max"`
-	Calls            calls.Config  `koanf:"calls"`
+	ScheduleFailures int `koanf:"schedule_failures"`
+
+	// Rates are the fees for a parcel by country, in minor units, with "*" for all others, as long as the
+	// carrier has not told its own; it is asked for them each RatesEvery.
+	Rates      map[string]int64 `koanf:"rates"`
+	RatesEvery time.Duration    `koanf:"rates_every"`
+
+	CancelFailures int           `koanf:"cancel_failures"` // the same for a cancel; after it an operator must act
+	RetryMin       time.Duration `koanf:"retry_min"`
+	RetryMax       time.Duration `koanf:"retry_max"`
+	Calls          calls.Config  `koanf:"calls"`
 }
 
 // Carrier sets the policies in front of the carrier: a breaker for each operation, and what they share.
@@ -30,18 +36,23 @@ type Carrier struct {
 	Schedule resilience.BreakerConfig `koanf:"schedule"`
 	Cancel   resilience.BreakerConfig `koanf:"cancel"`
 	Query    resilience.BreakerConfig `koanf:"query"`
+	Rates    resilience.PolicyConfig  `koanf:"rates"`
 }
 
 // Policies returns the configuration of the policies in front of the carrier.
 func (c Config) Policies() policy.Config {
 	p := c.Carrier
-	return p.Config(map[string]resilience.BreakerConfig{opSchedule: p.Schedule, opCancel: p.Cancel, opQuery: p.Query})
+	all := p.Config(map[string]resilience.BreakerConfig{opSchedule: p.Schedule, opCancel: p.Cancel, opQuery: p.Query})
+	all.Operations[opRates] = p.Rates
+	return all
 }
 
 // Defaults returns the limits used where nothing is configured; CarrierURL has none.
 func Defaults() Config {
 	return Config{ScheduleFailures: 7, CancelFailures: 15,
-		Carrier:  Carrier{Outside: policy.OutsideDefaults(), Schedule: policy.OutsideBreaker(), Cancel: policy.OutsideBreaker(), Query: policy.OutsideBreaker()},
+		Carrier: Carrier{Outside: policy.OutsideDefaults(), Schedule: policy.OutsideBreaker(), Cancel: policy.OutsideBreaker(), Query: policy.OutsideBreaker(),
+			Rates: resilience.PolicyDefaults()},
+		RatesEvery: time.Minute, Rates: map[string]int64{restOfWorld: 500},
 		RetryMin: 100 * time.Millisecond, RetryMax: 3 * time.Second, Calls: calls.Defaults()}
 }
 
@@ -55,6 +66,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Policies().Validate(); err != nil {
 		return fmt.Errorf("shipping.carrier.%w", err)
+	}
+	if _, ok := c.Rates[restOfWorld]; !ok || c.RatesEvery <= 0 {
+		return fmt.Errorf("shipping.rates must have a fee for %q, and shipping.rates_every must be positive", restOfWorld)
 	}
 	if c.ScheduleFailures < 1 || c.CancelFailures < 1 {
 		return fmt.Errorf("shipping.schedule_failures and shipping.cancel_failures must be at least 1")

@@ -54,6 +54,7 @@ type Service struct {
 	deps     shop.Deps
 	carrier  *calls.Client
 	policies *policy.Dependency
+	rates    *rates
 	runner   *calls.Runner[*batch]
 	consumer *outbox.Consumer
 }
@@ -61,6 +62,7 @@ type Service struct {
 var (
 	_ shop.Shipments      = (*Service)(nil)
 	_ shop.TimelineSource = (*Service)(nil)
+	_ shop.Rates          = (*Service)(nil)
 )
 
 // New makes the service; its Components run it.
@@ -74,6 +76,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 		return nil, err
 	}
 	s.carrier = calls.NewClient(cfg.CarrierURL, s.policies, p.Deps)
+	s.rates = newRates(cfg, s.policies.Policy(opRates), p.Deps)
 	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel, Operations: s.policies.For(opSchedule, opCancel)}, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
 		return nil, err
 	}
@@ -91,6 +94,7 @@ func (s *Service) Components() []run.Component {
 		{Name: Name + " outbox", Run: s.outbox.Run},
 		{Name: Name + " calls", Run: s.runner.Run},
 		{Name: Name + " consumer", Run: s.consumer.Run},
+		{Name: Name + " rates", Run: s.rates.run},
 	}
 }
 

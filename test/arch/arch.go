@@ -86,7 +86,7 @@ var rules = []rule{
 	{"client", []string{"shop", "client"}},
 	{"sim", []string{"shop", "sim"}},
 	{"check", []string{"shop", "client", "check"}},
-	{"app", []string{"shop", "svc", "platform", "embedded", "sim", "client"}},
+	{"app", []string{"shop", "svc", "platform", "resilience", "embedded", "sim", "client"}},
 	{"cli", []string{"app", "check", "client", "shop", "platform/run", "platform/telemetry", "platform/policy"}},
 	{"cmd", []string{"app", "cli", "check", "client", "shop"}},
 	{"api", []string{"shop"}},

@@ -53,7 +53,7 @@ func quick(t *testing.T, driver string) app.Config {
 	cfg.Payment.RetryMax, cfg.Shipping.RetryMax = 200*time.Millisecond, 200*time.Millisecond
 	cfg.Payment.UndoFailures = 5
 	if driver == "postgres" {
-		cfg.Store = app.Store{Driver: driver, DSN: databases(t), MaxConns: 8}
+		cfg.Store.Driver, cfg.Store.DSN, cfg.Store.MaxConns = driver, databases(t), 8
 	}
 	return cfg
 }

@@ -79,11 +79,11 @@ func New(t testing.TB, cfg gateway.Config, clock shop.Clock) *Env {
 			payment.WebhookParty:  {Secret(1), Secret(2)},
 			shipping.WebhookParty: {Secret(3)},
 		},
-		Mount: []func(*httpx.API){
-			func(a *httpx.API) { order.RegisterHTTP(a, e.Orders) },
-			func(a *httpx.API) { inventory.RegisterHTTP(a, e.Stock) },
-			func(a *httpx.API) { payment.RegisterHTTP(a, e.Payments) },
-			func(a *httpx.API) { shipping.RegisterHTTP(a, e.Shipments) },
+		Mount: []func(*httpx.API) error{
+			func(a *httpx.API) error { return order.RegisterHTTP(a, e.Orders, nil) },
+			func(a *httpx.API) error { inventory.RegisterHTTP(a, e.Stock); return nil },
+			func(a *httpx.API) error { payment.RegisterHTTP(a, e.Payments); return nil },
+			func(a *httpx.API) error { shipping.RegisterHTTP(a, e.Shipments); return nil },
 		},
 	})
 	if err != nil {
