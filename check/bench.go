@@ -3,7 +3,6 @@ package check
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"time"
 
@@ -117,7 +116,7 @@ func stockUp(ctx context.Context, c *client.Client, plan Plan) error {
 
 // report is what the load itself has measured.
 func (h *History) report() *BenchReport {
-	r := &BenchReport{Machine: fmt.Sprintf("%d CPUs, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
+	r := &BenchReport{Machine: machine(),
 		Rate: h.Plan.Rate, Seconds: h.Plan.Duration.Seconds(), Sent: len(h.Orders), Outcomes: map[string]int{}, Violations: []Violation{},
 		Observed: len(h.Confirm), Late: h.Late}
 	for _, s := range h.Orders {

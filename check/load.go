@@ -5,6 +5,7 @@ package check
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ import (
 type Plan struct {
 	URL, Key   string
 	Run        string // names the run; the customer id of its orders
+	Keys       string // begins their idempotency keys and external ids; Run where it is empty
 	Rate       float64
 	Duration   time.Duration
 	SKU        shop.SKU
@@ -170,6 +172,9 @@ func (l *load) order(ctx context.Context, i int, due time.Time) {
 	l.history.Confirm = append(l.history.Confirm, time.Since(due))
 }
 
+// key is the idempotency key and the external id of order i of a plan.
+func (p Plan) key(i int) string { return cmp.Or(p.Keys, p.Run) + "-" + strconv.Itoa(i) }
+
 // body is order i of a plan.
 func (p Plan) body(i int) []byte {
 	payment, postal := "tok_ok", "10115"
@@ -183,13 +188,13 @@ func (p Plan) body(i int) []byte {
 	if saga == "" {
 		saga = shop.Choreographed
 	}
-	return fmt.Appendf(nil, `{"customer_id":%q,"currency":"EUR","lines":[{"sku":%q,"quantity":%d}],"shipping_address":{"name":"A. Reader","line1":"1 Long Street","city":"Berlin","postal_code":%q,"country":"DE"},"payment_method":%q,"saga":%q,"external_id":"%s-%d"}`,
-		p.Run, p.SKU, p.Quantity, postal, payment, saga, p.Run, i)
+	return fmt.Appendf(nil, `{"customer_id":%q,"currency":"EUR","lines":[{"sku":%q,"quantity":%d}],"shipping_address":{"name":"A. Reader","line1":"1 Long Street","city":"Berlin","postal_code":%q,"country":"DE"},"payment_method":%q,"saga":%q,"external_id":%q}`,
+		p.Run, p.SKU, p.Quantity, postal, payment, saga, p.key(i))
 }
 
 // place sends order i once. A request without an answer is left in doubt.
 func (l *load) place(ctx context.Context, i int) Sent {
-	s := Sent{Number: i, Key: l.plan.Run + "-" + strconv.Itoa(i)}
+	s := Sent{Number: i, Key: l.plan.key(i)}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.plan.URL+"/v1/orders", bytes.NewReader(l.plan.body(i)))
 	if err != nil {
 		return s

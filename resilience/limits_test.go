@@ -125,6 +125,27 @@ func TestBulkheadQueue(t *testing.T) {
 	})
 }
 
+// TestField07_SlotMeetsCancel grants a slot to a caller that leaves at the same instant.
+func TestField07_SlotMeetsCancel(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newBulkhead(1, 1, time.Minute, nil)
+		for range 200 {
+			slot := must(b.Acquire(t.Context()))
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				if s, err := b.Acquire(ctx); err == nil {
+					s.Release()
+				}
+			}()
+			synctest.Wait()
+			cancel() // first, so that this is what wakes the caller
+			slot.Release()
+			synctest.Wait()
+		}
+		capacity(t, b, 1)
+	})
+}
+
 func TestBulkheadReconfigure(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newBulkhead(4, 4, time.Minute, nil)

@@ -171,8 +171,9 @@ func eapacheRetry(s spec) layer {
 	return r.RunCtx
 }
 
+// eapacheSemaphore waits a little for a ticket: without a wait, it may miss one that is free.
 func eapacheSemaphore(slots int) layer {
-	sem := semaphore.New(slots, 0)
+	sem := semaphore.New(slots, time.Millisecond)
 	return func(ctx context.Context, f func(context.Context) error) error {
 		if err := sem.Acquire(); err != nil {
 			return err

@@ -107,8 +107,8 @@ func (c *Client) do(ctx context.Context, operation, method, path, key string, bo
 	switch {
 	case a.Outcome == Succeeded || a.Outcome == Refused:
 		attempt.Record(resilience.Success) // a refusal is an answer, too
-	case ctx.Err() == nil:
-		attempt.Record(resilience.Failure)
+	case !errors.Is(ctx.Err(), context.Canceled):
+		attempt.Record(resilience.Failure) // a deadline that passes, whosever it was, tells of one that hangs
 	}
 	return a
 }

@@ -65,20 +65,26 @@ func (r *Runner[B]) of(name string) (*lane, kind) {
 	panic("no operation for calls of kind " + name) // a mistake in the service
 }
 
-// room is how many calls of a kind may be taken up now.
-func (l *lane) room(k kind) int { return min(k.allowance(), cap(l.queue)-len(l.queue)) }
+// room is how many calls of a kind may be taken up now, beside others that are about to be queued.
+func (l *lane) room(k kind, others int) int {
+	return min(k.allowance(), cap(l.queue)-len(l.queue)-others)
+}
 
 // claim takes due calls, as many as there is room for.
 func (r *Runner[B]) claim(ctx context.Context) error {
+	if err := r.giveBack(ctx); err != nil {
+		return err
+	}
 	due, err := r.due(ctx)
 	if err != nil || len(due) == 0 {
 		return err
 	}
 	return r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		var taken []Call
+		inLane := map[*lane]int{} // of those taken, which are not in the queue before the commit
 		for _, name := range due {
 			l, k := r.of(name)
-			room := l.room(k)
+			room := l.room(k, inLane[l])
 			if room <= 0 {
 				continue
 			}
@@ -87,6 +93,7 @@ func (r *Runner[B]) claim(ctx context.Context) error {
 				return err
 			}
 			taken = append(taken, more...)
+			inLane[l] += len(more)
 		}
 		tx.AfterCommit(func() {
 			for _, c := range taken {
@@ -95,6 +102,33 @@ func (r *Runner[B]) claim(ctx context.Context) error {
 		})
 		return nil
 	})
+}
+
+// giveBack makes the calls due again that were taken up and found no worker. Nothing was begun of them,
+// so what was known of them before still is.
+func (r *Runner[B]) giveBack(ctx context.Context) error {
+	r.mu.Lock()
+	returned := r.returned
+	r.returned = nil
+	r.mu.Unlock()
+	for chunk := range slices.Chunk(returned, enqueueRows) {
+		err := r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			for _, c := range chunk {
+				begun := 0
+				if c.Unknown {
+					begun = 1
+				}
+				if _, err := tx.Exec(ctx, `UPDATE calls SET begun = ?, lease_until = 0 WHERE key = ? AND owner = ?`, begun, c.Key, r.cfg.Owner); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err // their leases run out
+		}
+	}
+	return nil
 }
 
 // due returns the kinds that have due calls and room for them.
@@ -107,7 +141,7 @@ func (r *Runner[B]) due(ctx context.Context) (kinds []string, err error) {
 		}
 		for _, l := range r.lanes {
 			for _, k := range l.kinds {
-				if l.room(k) <= 0 {
+				if l.room(k, 0) <= 0 {
 					continue
 				}
 				var n int

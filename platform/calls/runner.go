@@ -40,6 +40,9 @@ type Runner[B any] struct {
 	lanes    []*lane
 	outcomes chan outcome[B]
 	running  atomic.Bool
+
+	mu       sync.Mutex
+	returned []Call // taken up, and without a worker
 }
 
 // outcome is an attempt that was made and is not stored yet.
@@ -106,12 +109,16 @@ func (r *Runner[B]) Run(ctx context.Context) error {
 	return nil
 }
 
-// offer hands a call to a worker; it never blocks, since it runs on the store's writer.
+// offer hands a call to a worker; it never blocks, since it runs on the store's writer. A call for which
+// there is no room any more goes back to the store: see giveBack.
 func (r *Runner[B]) offer(c Call) {
 	l, _ := r.of(c.Kind)
 	select {
 	case l.queue <- claimed{c, r.deps.Clock.Now()}:
-	default: // its lease runs out and the poll finds it
+	default:
+		r.mu.Lock()
+		r.returned = append(r.returned, c)
+		r.mu.Unlock()
 	}
 }
 
@@ -190,15 +197,16 @@ func (r *Runner[B]) attempt(ctx context.Context, c Call) {
 func (r *Runner[B]) budgeted(ctx context.Context, c Call) Result[B] {
 	_, k := r.of(c.Kind)
 	budget := k.policy.Budget()
-	if c.Attempts == 0 {
-		budget.Call()
-	} else if !budget.TryRetry() {
+	if c.Attempts > 0 && !budget.TryRetry() {
 		return Result[B]{Rejected: true, Unknown: c.Unknown, RetryIn: pauseWithoutBudget.Delay(1, 0, r.deps.Rand.Float64)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	res := r.perform(ctx, c)
-	if res.Rejected && c.Attempts > 0 {
+	switch {
+	case c.Attempts == 0 && !res.Rejected:
+		budget.Call() // once for each call: what a policy rejects comes again and must not pay each time
+	case c.Attempts > 0 && res.Rejected:
 		budget.Return()
 	}
 	return res

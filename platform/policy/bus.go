@@ -39,6 +39,9 @@ func (b *Bus) Reconfigure(cfg resilience.BreakerConfig) error { return b.breaker
 
 // Send sends events where the bus is up; see bus.Producer.
 func (b *Bus) Send(ctx context.Context, events []shop.Event) []error {
+	if len(events) == 0 {
+		return nil
+	}
 	permit, err := b.breaker.Acquire()
 	if err != nil {
 		errs := make([]error, len(events))

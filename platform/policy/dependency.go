@@ -72,8 +72,8 @@ func (s *Set) Dependency(name string, cfg Config, operations ...resilience.Opera
 			return nil, err
 		}
 		d.policies[op.Name] = p
-		s.policies = add(&s.mu, s.policies, p, nil)
-		s.breakers = add(&s.mu, s.breakers, p.Breaker(), nil)
+		add(&s.mu, &s.policies, p, nil)
+		add(&s.mu, &s.breakers, p.Breaker(), nil)
 	}
 	return d, nil
 }

@@ -118,6 +118,9 @@ func (w *watcher) start() {
 	for _, c := range []resilience.Criticality{resilience.Sheddable, resilience.Normal, resilience.Critical, resilience.Undo} {
 		w.set.shed.Add(ctx, 0, w.with(attribute.String(attrCriticality, c.String())))
 	}
+	for _, h := range []resilience.HedgeStage{resilience.HedgeStarted, resilience.HedgeWon, resilience.HedgeRefused} {
+		w.set.hedges.Add(ctx, 0, w.hedge(h))
+	}
 	w.set.retries.Add(ctx, 0, w.own)
 	w.set.exhausted.Add(ctx, 0, w.own)
 	w.set.stale.Add(ctx, 0, w.own)
@@ -197,5 +200,9 @@ func (w *watcher) FellBack(e resilience.FallbackEvent) {
 
 // Hedged counts a second attempt.
 func (w *watcher) Hedged(e resilience.HedgeEvent) {
-	w.set.hedges.Add(context.Background(), 1, w.with(attribute.String(attrStage, e.Stage.String())))
+	w.set.hedges.Add(context.Background(), 1, w.hedge(e.Stage))
+}
+
+func (w *watcher) hedge(s resilience.HedgeStage) metric.MeasurementOption {
+	return w.with(attribute.String(attrStage, s.String()))
 }

@@ -18,6 +18,7 @@ const (
 	storeOpenFor    = 500 * time.Millisecond
 	storeProbeLease = 10 * time.Second
 	storeLimit      = 2048
+	storePatience   = time.Second
 	retryAfter      = time.Second
 )
 
@@ -67,25 +68,25 @@ func (s *Set) watcher(label resilience.Label) *watcher {
 
 func (s *Set) breaker(dependency, operation string, cfg resilience.BreakerConfig) (*resilience.Breaker, error) {
 	b, err := resilience.NewBreaker(cfg, s.options(dependency, operation))
-	s.breakers = add(&s.mu, s.breakers, b, err)
+	add(&s.mu, &s.breakers, b, err)
 	return b, section(operation, err)
 }
 
 func (s *Set) bulkhead(dependency, operation string, cfg resilience.BulkheadConfig) (*resilience.Bulkhead, error) {
 	b, err := resilience.NewBulkhead(cfg, s.options(dependency, operation))
-	s.bulkheads = add(&s.mu, s.bulkheads, b, err)
+	add(&s.mu, &s.bulkheads, b, err)
 	return b, section("bulkhead", err)
 }
 
 func (s *Set) budget(dependency string, cfg resilience.BudgetConfig) (*resilience.Budget, error) {
 	b, err := resilience.NewBudget(cfg, s.options(dependency, ""))
-	s.budgets = add(&s.mu, s.budgets, b, err)
+	add(&s.mu, &s.budgets, b, err)
 	return b, section("budget", err)
 }
 
 func (s *Set) admission(dependency string, cfg resilience.AdmissionConfig) (*resilience.Admission, error) {
 	a, err := resilience.NewAdmission(cfg, s.options(dependency, ""))
-	s.admissions = add(&s.mu, s.admissions, a, err)
+	add(&s.mu, &s.admissions, a, err)
 	return a, section("admission", err)
 }
 
@@ -102,17 +103,17 @@ func (s *Set) Admission(name string, cfg resilience.AdmissionConfig) (*resilienc
 // RateLimit adds the rate limit of a server's callers.
 func (s *Set) RateLimit(name string, cfg resilience.RateLimitConfig) (*resilience.RateLimit, error) {
 	l, err := resilience.NewRateLimit(cfg, s.options(name, ""))
-	s.limits = add(&s.mu, s.limits, l, err)
+	add(&s.mu, &s.limits, l, err)
 	return l, section("rate_limit", err)
 }
 
-func add[P any](mu *sync.Mutex, all []P, p P, err error) []P {
+func add[P any](mu *sync.Mutex, all *[]P, p P, err error) {
 	if err != nil {
-		return all
+		return
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	return append(slices.Clip(all), p)
+	*all = append(slices.Clip(*all), p) // a copy: List reads the old one
 }
 
 // section says in which part of the configuration an error is.

@@ -32,6 +32,7 @@ func (c StoreConfig) Validate() error {
 
 // Store guards a service's store; it is a sqldb.Guard.
 type Store struct {
+	clock       shop.Clock
 	admission   *resilience.Admission
 	read, write *resilience.Breaker
 }
@@ -42,7 +43,7 @@ func (s *Set) Store(service string, cfg StoreConfig) (*Store, error) {
 		return nil, err
 	}
 	name := service + "-store"
-	g := &Store{}
+	g := &Store{clock: s.deps.Clock}
 	var err error
 	if g.admission, err = s.admission(name, cfg.Admission); err != nil {
 		return nil, err
@@ -81,8 +82,12 @@ func (g *Store) Enter(ctx context.Context, write bool) (func(error), error) {
 		ticket.Done(resilience.Neutral)
 		return nil, shop.Wrap(shop.Unavailable, "policy.Store", "The store does not answer at present. Try again shortly.", err)
 	}
+	begun := g.clock.Now()
 	return func(err error) {
 		o := storeOutcome(ctx, err)
+		if o == resilience.Failure && errors.Is(err, context.DeadlineExceeded) && g.clock.Now().Sub(begun) < storePatience {
+			o = resilience.Neutral // of a caller in a hurry, who could open the breaker for all others
+		}
 		permit.Done(o)
 		ticket.Done(o)
 	}, nil

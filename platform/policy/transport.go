@@ -54,6 +54,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	} else {
 		r, err = resilience.Try(req.Context(), p, call)
 	}
+	if body == nil && r.Attempts == 0 {
+		_ = req.Body.Close() // nobody else will: it never left
+	}
 	if err != nil && r.Value != nil {
 		discard(r.Value)
 		r.Value = nil
