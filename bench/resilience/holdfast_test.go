@@ -23,15 +23,20 @@ func holdfast() library {
 		transport: holdfastTransport, fallback: holdfastFallback}
 }
 
-// latecomers counts late successes.
-type latecomers struct {
+// observer counts late successes, and tells of changes.
+type observer struct {
 	resilience.NopObserver
-	successes atomic.Int64
+	spec spec
+	late atomic.Int64
 }
 
-func (l *latecomers) Late(e resilience.LateEvent) {
+func (l *observer) Transitioned(e resilience.TransitionEvent) {
+	l.spec.tell(func() { _ = e.Counts.FailureRate() })
+}
+
+func (l *observer) Late(e resilience.LateEvent) {
 	if e.Outcome == resilience.Success {
-		l.successes.Add(1)
+		l.late.Add(1)
 	}
 }
 
@@ -53,8 +58,10 @@ func holdfastPolicy(s spec, o resilience.Observer) *resilience.Policy {
 	if s.command {
 		op.Kind = resilience.Command
 	}
-	if s.tuned {
+	if s.budget {
 		d.Budget = must(resilience.NewBudget(resilience.BudgetDefaults(), resilience.Options{}))
+	}
+	if s.tuned {
 		op.Classify = func(err error) resilience.Verdict {
 			if errors.Is(err, errDeclined) {
 				return resilience.Verdict{Outcome: resilience.Success}
@@ -66,8 +73,8 @@ func holdfastPolicy(s spec, o resilience.Observer) *resilience.Policy {
 }
 
 func holdfastGuard(s spec) guard {
-	var late latecomers
-	p := holdfastPolicy(s, &late)
+	seen := observer{spec: s}
+	p := holdfastPolicy(s, &seen)
 	byStatus := func(status int, err error) resilience.Verdict {
 		if err == nil && status >= http.StatusInternalServerError {
 			return resilience.Verdict{Outcome: resilience.Failure, Retryable: true}
@@ -84,7 +91,7 @@ func holdfastGuard(s spec) guard {
 		},
 		trace:   func() string { s := p.Breaker().Stats(); return fmt.Sprint(s.Counts, s.Stale) },
 		counted: func() int { return p.Breaker().Stats().Counts.Calls },
-		late:    func() int { return int(late.successes.Load()) },
+		late:    func() int { return int(seen.late.Load()) },
 	}
 }
 

@@ -43,14 +43,24 @@ type spec struct {
 	backoff  time.Duration // before the second attempt
 
 	// tuned uses what the library documents beyond its defaults: the classification of errors and results
-	// (a decline, a cancellation and a rejection are no failures, an answer of 500 or more is one), jitter,
-	// and a budget of a tenth.
+	// (a decline, a cancellation and a rejection are no failures, an answer of 500 or more is one), jitter.
 	tuned bool
-	// swapped puts the bulkhead outside of the breaker, where the order is the caller's choice. Where the
-	// timeout is the caller's to place as well, it goes outside of both.
+	// budget bounds retries to a tenth, where the library can.
+	budget bool
+	// swapped uses the library's other order, see there.
 	swapped bool
 	// command declares that the operation must not be repeated, where that can be said.
 	command bool
+	// changed is called by the library's listener for changes of the breaker's state, with a function that
+	// reads what the listener was given. It may be nil.
+	changed func(read func())
+}
+
+// tell calls changed, if it is set.
+func (s spec) tell(read func()) {
+	if s.changed != nil {
+		s.changed(read)
+	}
 }
 
 func (s spec) parts() (p part) {
@@ -116,7 +126,11 @@ type library struct {
 	// resident says that it starts goroutines that never end, so that it cannot run in a bubble of
 	// testing/synctest and is given real time.
 	resident bool
-	guard    func(spec) guard
+	// order is the other order of parts that scenes may try, in words. Empty: the order is fixed.
+	order string
+	// fixed says that there is nothing to tune.
+	fixed bool
+	guard func(spec) guard
 	// transport guards HTTP requests, where the library does; attempts and a timeout of each are given.
 	transport func(s spec, next http.RoundTripper) http.RoundTripper
 	// fallback makes a call that fails and has a fallback. It returns the answer, and what tells it from

@@ -26,7 +26,7 @@ import (
 
 func failsafeGo() library {
 	return library{name: "failsafe-go", module: "github.com/failsafe-go/failsafe-go", parts: breakers | bulkheads | timeouts | retries,
-		guard: failsafeGuard, transport: failsafeTransport, fallback: failsafeFallback}
+		order: "with the bulkhead outside of the breaker", guard: failsafeGuard, transport: failsafeTransport, fallback: failsafeFallback}
 }
 
 // failsafeGuard composes as the library's own pages do: retry, circuit breaker, bulkhead, timeout.
@@ -59,16 +59,18 @@ func failsafeGuard(s spec) guard {
 
 func failsafeRetry(s spec) failsafe.Policy[int] {
 	b := retrypolicy.NewBuilder[int]().WithMaxAttempts(s.attempts).WithBackoff(s.backoff, 10*s.backoff)
+	if s.budget {
+		b.WithBudget(budget.NewBuilder().WithMaxRate(0.1).WithMinConcurrency(0).Build())
+	}
 	if s.tuned {
-		b.WithJitterFactor(1).WithBudget(budget.NewBuilder().WithMaxRate(0.1).WithMinConcurrency(0).Build()).
-			AbortOnErrors(circuitbreaker.ErrOpen, bulkhead.ErrFull, context.Canceled, errDeclined)
+		b.WithJitterFactor(1).AbortOnErrors(circuitbreaker.ErrOpen, bulkhead.ErrFull, context.Canceled, errDeclined)
 	}
 	return b.Build()
 }
 
 func failsafeBreaker(s spec) circuitbreaker.CircuitBreaker[int] {
 	b := circuitbreaker.NewBuilder[int]().WithFailureThresholdRatio(uint(s.failures), uint(s.window())).WithDelay(s.openFor).
-		WithSuccessThreshold(uint(s.probes)).OnStateChanged(func(e circuitbreaker.StateChangedEvent) { _ = e.Metrics().FailureRate() })
+		WithSuccessThreshold(uint(s.probes)).OnStateChanged(func(e circuitbreaker.StateChangedEvent) { s.tell(func() { _ = e.Metrics().FailureRate() }) })
 	if s.tuned {
 		b.HandleIf(func(status int, err error) bool {
 			if err == nil {
@@ -102,7 +104,8 @@ func gobreakerGuard(s spec) guard {
 	settings := gobreaker.Settings{MaxRequests: uint32(s.probes), Interval: 10 * time.Second, BucketPeriod: time.Second, Timeout: s.openFor,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			return c.Requests >= uint32(s.failures) && float64(c.TotalFailures)/float64(c.Requests) >= 0.5
-		}}
+		},
+		OnStateChange: func(string, gobreaker.State, gobreaker.State) { s.tell(func() {}) }}
 	if s.tuned {
 		settings.IsSuccessful = func(err error) bool { return err == nil || errors.Is(err, errDeclined) }
 		settings.IsExcluded = func(err error) bool { return errors.Is(err, context.Canceled) }
@@ -118,7 +121,8 @@ func gobreakerGuard(s spec) guard {
 }
 
 func goResiliency() library {
-	return library{name: "go-resiliency", module: "github.com/eapache/go-resiliency", parts: breakers | bulkheads | timeouts | retries, guard: eapacheGuard}
+	return library{name: "go-resiliency", module: "github.com/eapache/go-resiliency", parts: breakers | bulkheads | timeouts | retries,
+		order: "with the timeout outermost, then the bulkhead, then the breaker", guard: eapacheGuard}
 }
 
 // layer is a part as the caller nests it; the library has no composition of its own.
@@ -204,7 +208,7 @@ func eapacheDeadline(d time.Duration) layer {
 
 func hystrixGo() library {
 	return library{name: "hystrix-go", module: "github.com/afex/hystrix-go", parts: breakers | bulkheads | timeouts, resident: true,
-		guard: hystrixGuard, fallback: hystrixFallback}
+		fixed: true, guard: hystrixGuard, fallback: hystrixFallback}
 }
 
 // hystrixCommands numbers commands: the library keeps them by name, for ever.

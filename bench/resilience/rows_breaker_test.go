@@ -263,7 +263,7 @@ func cancellation(s *scene) {
 		giveUp(g)
 		s.want(s.stays(func() bool { return g.state() != "closed" }), "a cancelled probe closes it")
 		s.want(s.admitted(g, 2), "a cancelled probe keeps others out")
-	}, spec{failures: 4, openFor: s.unit, probes: 1}, "default", "tuned")
+	}, spec{failures: 4, openFor: s.unit, probes: 1}, byDefault, byOptions)
 }
 
 // businessAnswers is row 11.
@@ -283,5 +283,5 @@ func businessAnswers(s *scene) {
 			s.wait(c, s.unit)
 		}
 		s.want(s.until(func() bool { return g.state() == "open" }), "100 answers of 503 without an error leave it closed")
-	}, spec{failures: 4, openFor: s.unit, probes: 1}, "default", "tuned")
+	}, spec{failures: 4, openFor: s.unit, probes: 1}, byDefault, byOptions)
 }

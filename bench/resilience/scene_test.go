@@ -84,26 +84,42 @@ func (s *scene) guard(sp spec) (g guard, ok bool) {
 	return s.lib.guard(sp), true
 }
 
-// best plays f with several specs, each better for the library than the one before, until one passes. A
-// pass by another than the first is noted with its name, and with what was seen before.
+// The ways to use a library, each better for it than the one before.
+const (
+	byDefault = ""
+	byOptions = "with its options"
+	byOrder   = "in another order"
+	byBoth    = "with its options, in another order"
+)
+
+// best plays f in several ways until the library passes in one. What was seen in the first is noted as
+// well.
 func (s *scene) best(f func(*scene, spec), sp spec, ways ...string) {
-	var failed []string
+	first := ""
 	for i, way := range ways {
+		sp.tuned, sp.swapped = way == byOptions || way == byBoth, way == byOrder || way == byBoth
+		if i > 0 && (sp.tuned && s.lib.fixed || sp.swapped && s.lib.order == "") {
+			continue
+		}
 		attempt := &scene{lib: s.lib, unit: s.unit}
-		sp.tuned = strings.Contains(way, "tuned")
-		sp.swapped = strings.Contains(way, "swapped")
 		f(attempt, sp)
 		s.lacks, s.bad, s.notes = attempt.lacks, attempt.bad, attempt.notes
-		if s.lacks != "" {
-			return
-		}
-		if len(s.bad) == 0 {
-			if i > 0 && s.lib.name != "holdfast" {
-				s.note("%s; otherwise %s", strings.NewReplacer("tuned", "with its options", "swapped", "with the bulkhead outermost").Replace(way), failed[0])
+		seen := strings.Join(s.bad, ", ")
+		if i == 0 {
+			first = seen
+			if seen == "" {
+				return
 			}
-			return
+			continue
 		}
-		failed = append(failed, strings.Join(s.bad, ", "))
+		way = strings.Replace(way, byOrder, s.lib.order, 1)
+		switch {
+		case seen == "":
+			s.note("%s; otherwise %s", way, first)
+			return
+		case seen != first:
+			s.bad = append(s.bad, fmt.Sprintf("that was %s; otherwise %s", way, first))
+		}
 	}
 }
 

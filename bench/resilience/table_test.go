@@ -119,7 +119,7 @@ func markdown(cells map[int][]*scene) string {
 	var out, notes strings.Builder
 	out.WriteString("# The field bugs, run\n\n" +
 		"Written by `go test -run TestTable -update`; each cell is what a run showed. A library passes where it can be used\n" +
-		"so that it does, by its own options and by the order of its parts; README.md has the rules. A dash: it has no such part.\n\n| # | bug |")
+		"so that it does, by its own options and by the order of its parts; README.md has the rules. n/a: it has no such part.\n\n| # | bug |")
 	passes := map[string][2]int{}
 	libs := libraries()
 	for _, lib := range libs {

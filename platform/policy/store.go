@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"holdfast/resilience"
 	"holdfast/shop"
@@ -35,6 +36,7 @@ type Store struct {
 	clock       shop.Clock
 	admission   *resilience.Admission
 	read, write *resilience.Breaker
+	why         atomic.Pointer[string] // what the latest failure said, for those who are refused because of it
 }
 
 // Store adds the guard of a service's store under the name "<service> store".
@@ -80,7 +82,7 @@ func (g *Store) Enter(ctx context.Context, write bool) (func(error), error) {
 	permit, err := breaker.Acquire()
 	if err != nil {
 		ticket.Done(resilience.Neutral)
-		return nil, shop.Wrap(shop.Unavailable, "policy.Store", "The store does not answer at present. Try again shortly.", err)
+		return nil, shop.Wrap(shop.Unavailable, "policy.Store", g.refusal(), err)
 	}
 	begun := g.clock.Now()
 	return func(err error) {
@@ -88,9 +90,31 @@ func (g *Store) Enter(ctx context.Context, write bool) (func(error), error) {
 		if o == resilience.Failure && errors.Is(err, context.DeadlineExceeded) && g.clock.Now().Sub(begun) < storePatience {
 			o = resilience.Neutral // of a caller in a hurry, who could open the breaker for all others
 		}
+		if o == resilience.Failure {
+			g.note(err)
+		}
 		permit.Done(o)
 		ticket.Done(o)
 	}, nil
+}
+
+// note keeps what a failure says is wrong.
+func (g *Store) note(err error) {
+	why := "it does not answer in time"
+	var e *shop.Error
+	if errors.As(err, &e) {
+		why = e.Msg
+	}
+	g.why.Store(&why)
+}
+
+// refusal is the message for those who find the breaker open.
+func (g *Store) refusal() string {
+	why := "an operator has closed it"
+	if known := g.why.Load(); known != nil {
+		why = *known
+	}
+	return "The store is not used at present: " + why + ". Try again shortly."
 }
 
 // storeOutcome is what a transaction's end tells about its store. Errors of the transaction's own
