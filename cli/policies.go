@@ -128,7 +128,7 @@ func isTerminal(w io.Writer) bool {
 
 func writePolicies(w io.Writer, list []policy.State) {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	defer t.Flush()
+	defer func() { _ = t.Flush() }() // to a terminal or a pipe: there is nobody left to tell
 	fmt.Fprintln(t, "NAME\tPOLICY\tSTATE\tREJECTED\tDETAIL")
 	for _, p := range list {
 		state, detail := p.State, ""

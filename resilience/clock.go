@@ -36,7 +36,7 @@ func deadlineOf(ctx context.Context) instant {
 	switch {
 	case !ok:
 		return never
-	case d == d.Round(0): // no monotonic reading: it was made of a wall time
+	case d == d.Round(0): //nolint:staticcheck // QF1009: Equal does not compare what is asked here, the monotonic reading. There is no monotonic reading: it was made of a wall time
 		return now().add(time.Until(d))
 	default:
 		return instant(d.Sub(epoch))

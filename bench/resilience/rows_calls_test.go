@@ -165,6 +165,7 @@ func ownRejections(s *scene) {
 		for range 100 {
 			c := spawn(context.Background(), g, succeed)
 			s.want(s.wait(c, 5*s.unit), "a rejection hung")
+			s.want(c.err != nil, "a full bulkhead refuses nothing")
 			s.want(s.lib.resident || c.took < s.unit/20, "a full bulkhead is tried again")
 		}
 		s.want(s.stays(func() bool { return g.state() == "closed" }), "100 rejections of the bulkhead open the breaker")
@@ -177,9 +178,9 @@ func ownRejections(s *scene) {
 			c := spawn(context.Background(), g, fail)
 			s.wait(c, 5*s.unit)
 		}
-		s.until(func() bool { return g.state() == "open" })
+		s.want(s.until(func() bool { return g.state() == "open" }), "failures did not open it")
 		c := spawn(context.Background(), g, succeed)
-		s.wait(c, 5*s.unit)
+		s.want(s.wait(c, 5*s.unit) && c.err != nil, "an open breaker refuses nothing")
 		s.want(s.lib.resident || c.took < s.unit/20, "an open breaker is tried again")
 	}, sp, byDefault, byOptions, byBoth)
 }

@@ -28,9 +28,9 @@ const (
 
 // instruments are the counters of all policies of a process. docs/resilience.md lists them.
 type instruments struct {
-	calls, attempts, rejections, retries, giveUps, exhausted metric.Int64Counter
-	transitions, stale, late, fallbacks, hedges, shed        metric.Int64Counter
-	duration                                                 metric.Float64Histogram
+	calls, attempts, rejections, giveUps, exhausted   metric.Int64Counter
+	transitions, stale, late, fallbacks, hedges, shed metric.Int64Counter
+	duration                                          metric.Float64Histogram
 }
 
 func newInstruments(m metric.Meter) (*instruments, error) {
@@ -43,7 +43,6 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 		{&i.calls, "calls", "Calls through a policy, by what came of them."},
 		{&i.attempts, "attempts", "Attempts that reached the dependency, by what they tell of it."},
 		{&i.rejections, "rejections", "Calls that a policy refused, by policy and reason."},
-		{&i.retries, "retries", "Attempts after the first."},
 		{&i.giveUps, "give_ups", "Failures that could have been retried and were not, by reason."},
 		{&i.exhausted, "budget_exhausted", "Retries and hedges that the budget refused."},
 		{&i.transitions, "breaker_transitions", "Changes of a breaker's state, by the new state."},
@@ -121,7 +120,6 @@ func (w *watcher) start() {
 	for _, h := range []resilience.HedgeStage{resilience.HedgeStarted, resilience.HedgeWon, resilience.HedgeRefused} {
 		w.set.hedges.Add(ctx, 0, w.hedge(h))
 	}
-	w.set.retries.Add(ctx, 0, w.own)
 	w.set.exhausted.Add(ctx, 0, w.own)
 	w.set.stale.Add(ctx, 0, w.own)
 }
@@ -155,9 +153,6 @@ func (w *watcher) Rejected(e resilience.RejectEvent) {
 		w.set.shed.Add(context.Background(), 1, w.with(attribute.String(attrCriticality, e.Criticality.String())))
 	}
 }
-
-// Retried counts a retry.
-func (w *watcher) Retried(resilience.RetryEvent) { w.set.retries.Add(context.Background(), 1, w.own) }
 
 // GaveUp counts a failure that is not retried.
 func (w *watcher) GaveUp(e resilience.GiveUpEvent) {

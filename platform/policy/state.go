@@ -133,8 +133,10 @@ func (s *Set) gauges(m metric.Meter) error {
 	inUse := gauge("in_use", "Calls under way, by bulkhead or admission.")
 	queued := gauge("queued", "Calls that wait for a slot of a bulkhead.")
 	limit := gauge("limit", "The most calls that may be under way.")
+	retries, err := m.Int64ObservableCounter("holdfast_resilience_retries", metric.WithDescription("Attempts after the first, whoever repeats them, by dependency."))
+	errs = append(errs, err)
 	tokens := gauge("budget_tokens", "Retries that the budget would let through now.")
-	_, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+	_, err = m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		s.mu.Lock()
 		breakers, bulkheads, budgets, admissions := s.breakers, s.bulkheads, s.budgets, s.admissions
 		s.mu.Unlock()
@@ -164,9 +166,10 @@ func (s *Set) gauges(m metric.Meter) error {
 		for _, b := range budgets {
 			x := b.Stats()
 			o.ObserveInt64(tokens, int64(x.Tokens), labels(x.Label))
+			o.ObserveInt64(retries, int64(x.Taken), labels(x.Label))
 		}
 		return nil
-	}, state, inUse, queued, limit, tokens)
+	}, state, inUse, queued, limit, tokens, retries)
 	return errors.Join(append(errs, err)...)
 }
 

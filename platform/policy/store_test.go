@@ -233,12 +233,13 @@ func TestStoreOfSQLite(t *testing.T) {
 			})
 		}
 		large := "INSERT INTO t VALUES ('" + strings.Repeat("large", 10000) + "')"
-		if err := do("CREATE TABLE t (a TEXT NOT NULL)", "PRAGMA max_page_count = 1"); err != nil {
+		const full = "PRAGMA max_page_count = 1" // which sets it to what there is
+		if err := do("CREATE TABLE t (a TEXT NOT NULL)"); err != nil {
 			t.Fatal(err)
 		}
 		failed := 0
 		for w.state(t, "order-store.write", "breaker").State == "closed" && failed < 20 {
-			if err := do(large); shop.KindOf(err) != shop.Unavailable || errors.Is(err, resilience.ErrOpen) {
+			if err := do(full, large); shop.KindOf(err) != shop.Unavailable || errors.Is(err, resilience.ErrOpen) {
 				t.Fatal(err)
 			}
 			failed++
@@ -247,7 +248,9 @@ func TestStoreOfSQLite(t *testing.T) {
 			t.Errorf("after %d failures: %v", failed, err)
 		}
 		rows := -1
-		err = db.View(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error { return tx.QueryRow(ctx, "SELECT count(*) FROM t").Scan(&rows) })
+		err = db.View(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			return tx.QueryRow(ctx, "SELECT count(*) FROM t").Scan(&rows)
+		})
 		if err != nil || rows != 0 {
 			t.Errorf("reading beside it: %d rows, %v", rows, err)
 		}

@@ -67,7 +67,7 @@ func TestFaultStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if got := resp.Header.Get("Retry-After"); got != "7" || resp.StatusCode != 503 {
+	if got := resp.Header.Get("Retry-After"); got != "7" || resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("%d, Retry-After is %q", resp.StatusCode, got)
 	}
 	p.query(404, "a")

@@ -116,10 +116,10 @@ func (g *Gateway) admit(route httpx.Route, r *http.Request) (func(int), error) {
 
 // outcome is what an answer tells an adaptive limit: that there is too much to do, or how long it took.
 func outcome(status int) resilience.Outcome {
-	switch {
-	case status == 0:
+	switch status {
+	case 0:
 		return resilience.Neutral // the handler panicked
-	case status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout:
+	case http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return resilience.Failure
 	default:
 		return resilience.Success

@@ -41,7 +41,7 @@ func load(fsys fs.FS) ([]file, error) {
 			return err
 		}
 		if d.IsDir() {
-			if base := path.Base(name); name != "." && (strings.HasPrefix(base, ".") || base == "testdata" || name == "tools" || name == "bin" || name == "data") {
+			if base := path.Base(name); name != "." && (strings.HasPrefix(base, ".") || base == "testdata" || name == "tools" || name == "bench" || name == "bin" || name == "data") {
 				return fs.SkipDir
 			}
 			return nil

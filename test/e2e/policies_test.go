@@ -272,7 +272,9 @@ func TestRates(t *testing.T) {
 // TestRateLimit: a caller that sends more than it may is told when to go on.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(c *app.Config) { c.Gateway.RateLimit = resilience.RateLimitConfig{Rate: 0.5, Burst: 5, MaxKeys: 10} })
+	s := embeddedOnly(t, func(c *app.Config) {
+		c.Gateway.RateLimit = resilience.RateLimitConfig{Rate: 0.5, Burst: 5, MaxKeys: 10}
+	})
 	// Making the item has used two of the five.
 	var refused *client.Problem
 	for i := range 5 {
