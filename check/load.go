@@ -73,6 +73,7 @@ const (
 	maxInFlight = 8192 // requests at once; more wait, and their latency counts from when they were due
 	tick        = time.Millisecond
 	settleWait  = 30 * time.Second
+	resendPause = 200 * time.Millisecond
 )
 
 // load is a running Plan.
@@ -225,6 +226,10 @@ func Resend(ctx context.Context, plan Plan, orders []Sent) error {
 			continue
 		}
 		s := l.place(ctx, orders[i].Number)
+		for end := time.Now().Add(settleWait); s.Status == http.StatusServiceUnavailable && time.Now().Before(end) && ctx.Err() == nil; {
+			<-time.After(resendPause) // it asks to be asked again
+			s = l.place(ctx, orders[i].Number)
+		}
 		if s.ID == "" {
 			return fmt.Errorf("the repetition of %s was answered with %d %s", s.Key, s.Status, s.Code)
 		}

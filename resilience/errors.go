@@ -101,8 +101,11 @@ func (r *Rejection) RetryAfter() time.Duration {
 // RetryAfter returns how long err, or an error that it wraps, asks to wait: the first that has a method
 // RetryAfter() time.Duration. It is false where none has, or where the wait is not known.
 func RetryAfter(err error) (time.Duration, bool) {
-	var r interface{ RetryAfter() time.Duration }
-	if !errors.As(err, &r) {
+	r, ok := errors.AsType[interface {
+		error
+		RetryAfter() time.Duration
+	}](err)
+	if !ok {
 		return 0, false
 	}
 	d := r.RetryAfter()

@@ -42,8 +42,7 @@ func Classify(err error) Verdict {
 	if err == nil {
 		return Verdict{Outcome: Success}
 	}
-	var own *Rejection
-	if errors.As(err, &own) {
+	if _, own := errors.AsType[*Rejection](err); own {
 		return Verdict{Outcome: Neutral}
 	}
 	after, _ := RetryAfter(err)

@@ -28,6 +28,7 @@ const (
 	DeadlineExceeded             // deadline_exceeded
 	TooLarge                     // too_large
 	Conflict                     // conflict: the state of the thing does not allow it
+	NotYet                       // unavailable: something that has to be first has not happened yet; ask again
 )
 
 // Field is one field at fault, named by an RFC 6901 pointer into the request body ("/lines/0/sku"),
@@ -83,7 +84,7 @@ func KindOf(err error) Kind {
 // Retryable tells whether the same request may succeed later without the caller changing it.
 func (k Kind) Retryable() bool {
 	switch k {
-	case KeyInProgress, RateLimited, Overloaded, Unavailable, DeadlineExceeded:
+	case KeyInProgress, RateLimited, Overloaded, Unavailable, DeadlineExceeded, NotYet:
 		return true
 	default:
 		return false

@@ -229,24 +229,24 @@ func deadContext(s *scene) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.unit/2)
 	defer cancel()
-	calls := 0
-	s.wait(spawn(ctx, g, func(ctx context.Context) error { calls++; <-ctx.Done(); return ctx.Err() }), 20*s.unit)
-	s.want(calls == 1, "an attempt was made after the caller's deadline")
+	var calls, dead, attempts atomic.Int64 // a deadline may leave a function behind
+	s.wait(spawn(ctx, g, func(ctx context.Context) error { calls.Add(1); <-ctx.Done(); return ctx.Err() }), 20*s.unit)
+	s.want(calls.Load() == 1, "an attempt was made after the caller's deadline")
 
 	g, _ = s.guard(spec{attempts: 3, backoff: s.unit, timeout: s.unit})
-	var dead, attempts int
 	c := spawn(context.Background(), g, func(ctx context.Context) error {
 		if ctx.Err() != nil {
-			dead++
+			dead.Add(1)
 		}
-		if attempts++; attempts < 3 {
+		if attempts.Add(1) < 3 {
 			<-ctx.Done()
 			return ctx.Err()
 		}
 		return nil
 	})
 	s.wait(c, 60*s.unit)
-	s.want(dead == 0 && attempts == 3 && c.err == nil, "of 3 attempts with a timeout each, %d ran, %d in a dead context, and the call ended with %v", attempts, dead, c.err)
+	s.want(dead.Load() == 0 && attempts.Load() == 3 && c.err == nil, "of 3 attempts with a timeout each, %d ran, %d in a dead context, and the call ended with %v",
+		attempts.Load(), dead.Load(), c.err)
 	if s.lib.transport == nil {
 		s.note("errors only; there is no HTTP transport to try")
 		return
@@ -377,9 +377,9 @@ func orderOfPolicies(s *scene) {
 	if !ok {
 		return
 	}
-	attempts := 0
+	var attempts atomic.Int64
 	c := spawn(context.Background(), g, func(ctx context.Context) error {
-		switch attempts++; attempts {
+		switch attempts.Add(1) {
 		case 1:
 			return errDown
 		case 2:
@@ -389,7 +389,7 @@ func orderOfPolicies(s *scene) {
 		return nil
 	})
 	s.wait(c, 20*s.unit)
-	s.want(attempts == 2 && c.err != nil && g.state() == "open", "the breaker saw less than each attempt: it is %s after %d", g.state(), attempts)
+	s.want(attempts.Load() == 2 && c.err != nil && g.state() == "open", "the breaker saw less than each attempt: it is %s after %d", g.state(), attempts.Load())
 }
 
 // hiddenLoss is row 20.

@@ -344,7 +344,7 @@ func (d *desk) outcomes() (names []string) {
 	d.t.Helper()
 	err := d.db.View(within(d.t), func(ctx context.Context, tx *sqldb.Tx) error {
 		names = nil
-		rows, err := tx.Query(ctx, `SELECT name FROM settled ORDER BY name`)
+		rows, err := tx.Query(ctx, `SELECT name FROM settled`)
 		if err != nil {
 			return err
 		}
@@ -361,6 +361,7 @@ func (d *desk) outcomes() (names []string) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	slices.Sort(names)
 	return names
 }
 

@@ -72,6 +72,7 @@ var answers = map[shop.Kind]answer{
 	shop.DeadlineExceeded: {http.StatusGatewayTimeout, "deadline_exceeded", "The deadline has passed", 1},
 	shop.TooLarge:         {http.StatusRequestEntityTooLarge, "too_large", "The request is too large", 0},
 	shop.Conflict:         {http.StatusConflict, "conflict", "The state does not allow it", 0},
+	shop.NotYet:           {http.StatusServiceUnavailable, "unavailable", "The service is unavailable", 1},
 }
 
 // The failures that only HTTP knows, beside the kinds.

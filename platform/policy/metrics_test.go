@@ -103,7 +103,6 @@ func expected(operation string) map[string]int64 {
 	for _, s := range []string{"started", "won", "refused"} {
 		add("hedges", "stage="+s)
 	}
-	add("retries")
 	add("budget_exhausted")
 	add("stale_results")
 	return all
@@ -111,7 +110,7 @@ func expected(operation string) map[string]int64 {
 
 // gauges are what a dependency shows beside, at the start.
 func gauges() map[string]int64 {
-	all := map[string]int64{"budget_tokens{operation=}": 10}
+	all := map[string]int64{"budget_tokens{operation=}": 10, "retries{operation=}": 0}
 	for _, s := range []string{"half_open", "open", "forced_open", "forced_closed", "disabled"} {
 		all["breaker_state{operation=call,state="+s+"}"] = 0
 	}
@@ -179,7 +178,7 @@ func TestSeriesMove(t *testing.T) {
 		for name, n := range map[string]int64{
 			"calls{operation=call,outcome=neutral}": 1, "calls{operation=call,outcome=success}": 2, "calls{operation=call,outcome=failure}": 2,
 			"calls{operation=call,outcome=rejected}": 2, "attempts{operation=call,outcome=neutral}": 1, "attempts{operation=call,outcome=success}": 2,
-			"attempts{operation=call,outcome=failure}": 3, "rejections{operation=call,policy=breaker,reason=open}": 2, "retries{operation=call}": 1,
+			"attempts{operation=call,outcome=failure}": 3, "rejections{operation=call,policy=breaker,reason=open}": 2,
 			"give_ups{operation=call,reason=budget}": 1, "give_ups{operation=call,reason=open}": 1, "breaker_transitions{operation=call,state=open}": 1,
 			"breaker_transitions{operation=call,state=half_open}": 1, "breaker_transitions{operation=call,state=closed}": 1,
 			"attempt_duration{operation=call,outcome=neutral}": 1, "attempt_duration{operation=call,outcome=success}": 2, "attempt_duration{operation=call,outcome=failure}": 3,
@@ -187,7 +186,8 @@ func TestSeriesMove(t *testing.T) {
 			want[name] = n
 		}
 		got := m.series(t, "api")
-		is(t, "refused by the budget", got["budget_exhausted{operation=}"], 1) // it belongs to the dependency
+		is(t, "retries", got["retries{operation=}"], 1) // the budget belongs to the dependency
+		is(t, "refused by the budget", got["budget_exhausted{operation=}"], 1)
 		maps.DeleteFunc(got, func(name string, _ int64) bool {
 			return !strings.Contains(name, "operation=call") || strings.HasPrefix(name, "breaker_state")
 		})
@@ -198,6 +198,24 @@ func TestSeriesMove(t *testing.T) {
 			t.Errorf("logged %v, want %v", got, logged)
 		}
 	})
+}
+
+// TestRetriesNeverGoBack returns a retry that was not made: a counter that goes back is taken for a restart.
+func TestRetriesNeverGoBack(t *testing.T) {
+	t.Parallel()
+	m := newMeasured(t)
+	budget := m.dependency(t, config()).Budget()
+	shows := func(want int64) {
+		t.Helper()
+		is(t, "retries", m.series(t, "api")["retries{operation=}"], want)
+	}
+	budget.TryRetry()
+	shows(1)
+	budget.Return()
+	shows(1)
+	budget.TryRetry()
+	budget.TryRetry()
+	shows(2)
 }
 
 // TestSeriesOfRefusals sees that a store's refusals are counted under their own names.

@@ -36,11 +36,12 @@ type Set struct {
 	admissions []*resilience.Admission
 	limits     []*resilience.RateLimit
 	watchers   map[resilience.Label]*watcher
+	retried    map[*resilience.Budget]uint64 // as the metrics showed it last
 }
 
 // New makes an empty set.
 func New(deps shop.Deps, tel *telemetry.Telemetry) (*Set, error) {
-	s := &Set{deps: deps, log: deps.Log, watchers: make(map[resilience.Label]*watcher)}
+	s := &Set{deps: deps, log: deps.Log, watchers: make(map[resilience.Label]*watcher), retried: make(map[*resilience.Budget]uint64)}
 	var err error
 	if s.instruments, err = newInstruments(tel.Meter); err != nil {
 		return nil, fmt.Errorf("metrics of the policies: %w", err)

@@ -166,11 +166,20 @@ func (s *Set) gauges(m metric.Meter) error {
 		for _, b := range budgets {
 			x := b.Stats()
 			o.ObserveInt64(tokens, int64(x.Tokens), labels(x.Label))
-			o.ObserveInt64(retries, int64(x.Taken), labels(x.Label))
+			o.ObserveInt64(retries, s.retries(b, x.Taken), labels(x.Label))
 		}
 		return nil
 	}, state, inUse, queued, limit, tokens, retries)
 	return errors.Join(append(errs, err)...)
+}
+
+// retries is what a counter shows of a budget's retries, of which one that was not made after all is taken
+// off again: a counter never goes back.
+func (s *Set) retries(b *resilience.Budget, taken uint64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retried[b] = max(s.retried[b], taken)
+	return int64(s.retried[b])
 }
 
 func labels(l resilience.Label, attrs ...attribute.KeyValue) metric.ObserveOption {

@@ -82,7 +82,7 @@ func (g *Store) Enter(ctx context.Context, write bool) (func(error), error) {
 	permit, err := breaker.Acquire()
 	if err != nil {
 		ticket.Done(resilience.Neutral)
-		return nil, shop.Wrap(shop.Unavailable, "policy.Store", g.refusal(), err)
+		return nil, shop.Wrap(shop.Unavailable, "policy.Store", g.refusal(err), err)
 	}
 	begun := g.clock.Now()
 	return func(err error) {
@@ -109,9 +109,10 @@ func (g *Store) note(err error) {
 }
 
 // refusal is the message for those who find the breaker open.
-func (g *Store) refusal() string {
+func (g *Store) refusal(err error) string {
 	why := "an operator has closed it"
-	if known := g.why.Load(); known != nil {
+	var r *resilience.Rejection
+	if known := g.why.Load(); known != nil && errors.As(err, &r) && r.Reason != resilience.ReasonForcedOpen {
 		why = *known
 	}
 	return "The store is not used at present: " + why + ". Try again shortly."

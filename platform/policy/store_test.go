@@ -190,6 +190,38 @@ func TestStoreAdmission(t *testing.T) {
 	enter(as(resilience.Normal), true)
 }
 
+// TestStoreSaysWhy sees that who is refused learns what the failures before said.
+func TestStoreSaysWhy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	g := w.guard(t, storeConfig())
+	says := func(want string) {
+		t.Helper()
+		_, err := g.Enter(t.Context(), true)
+		var e *shop.Error
+		if !errors.As(err, &e) || e.Msg != "The store is not used at present: "+want+". Try again shortly." {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	force := func(how string) {
+		t.Helper()
+		if _, err := w.Force("order-store.write", how, "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	force(policy.ForceOpen)
+	says("an operator has closed it")
+	force(policy.ForceClose)
+	force(policy.Auto)
+	transact(t.Context(), t, g, true, shop.E(shop.NotFound, "test", "not there"))
+	for range 3 {
+		transact(t.Context(), t, g, true, fmt.Errorf("commit: %w", shop.E(shop.Unavailable, "test", "the disk is full")))
+	}
+	says("the disk is full")
+	force(policy.ForceOpen)
+	says("an operator has closed it")
+}
+
 // TestStoreRefusedGivesBack sees that an open breaker keeps no place of the admission.
 func TestStoreRefusedGivesBack(t *testing.T) {
 	t.Parallel()

@@ -68,7 +68,7 @@ func (s *Service) AllowDispatch(ctx context.Context, id shop.OrderID) error {
 		case r.Undo != "" || r.Order.Status.Final():
 			return shop.E(shop.Conflict, op, "the order is being undone or has ended; the parcel must not leave")
 		case !r.arranged():
-			return shop.E(shop.Unavailable, op, "not every step of the order is known to be taken yet; ask again")
+			return shop.E(shop.NotYet, op, "not every step of the order is known to be taken yet; ask again")
 		}
 		r.DispatchBegun = true
 		b.progress(r, "")

@@ -337,7 +337,7 @@ func TestAnyOrder(t *testing.T) {
 			for i, e := range s.arranged(o.ID, time.Time{}) {
 				lanes[i] = []shop.Event{e, e}
 			}
-			if err := s.AllowDispatch(t.Context(), o.ID); shop.KindOf(err) != shop.Unavailable {
+			if err := s.AllowDispatch(t.Context(), o.ID); shop.KindOf(err) != shop.NotYet {
 				t.Fatalf("a dispatch before the steps are known: %v", err)
 			}
 			lanes[0] = append(lanes[0], flow.Event(t, shop.EventStockShipped, shop.TopicInventory, o.ID, 2, shop.StockData{Reservation: shop.Reservation{OrderID: o.ID, Status: shop.StockShipped}}))

@@ -233,8 +233,8 @@ func TestCollect(t *testing.T) {
 			t.Errorf("an unknown parcel may leave: %v", err)
 		}
 		s.take(shop.EventPaymentAuthorised, false)
-		s.orders.refuse = shop.E(shop.Unavailable, "test", "not every step is known")
-		if err := s.collect(); shop.KindOf(err) != shop.Unavailable {
+		s.orders.refuse = shop.E(shop.NotYet, "test", "not every step is known")
+		if err := s.collect(); shop.KindOf(err) != shop.NotYet {
 			t.Errorf("the parcel leaves before the order allows it: %v", err)
 		}
 		s.says(shop.EventShipmentScheduled) // which the carrier's message told before any answer
