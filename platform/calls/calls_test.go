@@ -91,7 +91,7 @@ func TestRolledBack(t *testing.T) {
 // TestSameKeyTwice writes a call in one transaction twice, then in another, and then while it is made.
 func TestSameKeyTwice(t *testing.T) {
 	each(t, config("a"), limits(), func(t *testing.T, d *desk) {
-		end := make(chan struct{})
+		end, open := d.gate()
 		d.answer = func(_ context.Context, c calls.Call, _ int) result {
 			<-end
 			return settle(c.Key)
@@ -105,7 +105,7 @@ func TestSameKeyTwice(t *testing.T) {
 		is(t, "request", string(first.Request), `{"n":1}`)
 		d.enqueue(other)
 		d.poll(manyPolls)
-		close(end)
+		open()
 		same(t, "outcomes", d.settled(), keys(first))
 		is(t, "attempts", d.attempts(), 1)
 	})
@@ -116,10 +116,8 @@ func TestManyAtOnce(t *testing.T) {
 	each(t, config("a"), limits(), func(t *testing.T, d *desk) {
 		d.run()
 		d.enqueue(some("authorise", 120)...)
-		for d.attempts() < 120 && within(t).Err() == nil {
-			d.poll(1)
-		}
-		same(t, "outcomes", d.settled(), keys(some("authorise", 120)...))
+		d.drain()
+		same(t, "outcomes", d.outcomes(), keys(some("authorise", 120)...))
 		for _, c := range d.made {
 			if c.Unknown {
 				t.Fatalf("%s was begun twice", c.Key)

@@ -121,6 +121,8 @@ type desk struct {
 	mu   sync.Mutex
 	made []calls.Call
 	came chan calls.Call // each attempt when it begins
+
+	gates []func()
 }
 
 func config(owner string) calls.Config {
@@ -192,6 +194,14 @@ func (d *desk) perform(ctx context.Context, c calls.Call) result {
 	return d.answer(ctx, c, n)
 }
 
+// gate is what attempts can wait at until it is opened.
+func (d *desk) gate() (opened <-chan struct{}, open func()) {
+	c := make(chan struct{})
+	open = sync.OnceFunc(func() { close(c) })
+	d.gates = append(d.gates, open)
+	return c, open
+}
+
 // attempts is how many were made.
 func (d *desk) attempts() int {
 	d.mu.Lock()
@@ -220,7 +230,12 @@ func (d *desk) run() (stop func()) {
 			d.t.Error(err)
 		}
 	})
-	d.t.Cleanup(stop)
+	d.t.Cleanup(func() {
+		for _, open := range d.gates {
+			open() // where the test failed before
+		}
+		stop()
+	})
 	d.wait(d.clock.asleep)
 	return stop
 }
@@ -244,6 +259,16 @@ func (d *desk) poll(n int) {
 			d.t.Fatal("the runner does not wait")
 		}
 		d.wait(d.clock.asleep)
+	}
+}
+
+// drain has the runner look for due calls until there are none left.
+func (d *desk) drain() {
+	d.t.Helper()
+	for ctx := within(d.t); d.number(left) > 0; d.poll(1) {
+		if ctx.Err() != nil {
+			d.t.Fatalf("%d calls are never made", d.number(left))
+		}
 	}
 }
 

@@ -40,7 +40,7 @@ func (d *desk) force(name, how string) {
 // TestUndoLane has an outage keep all usual workers and their queue busy, while money is given back.
 func TestUndoLane(t *testing.T) {
 	each(t, config("a"), limits(), func(t *testing.T, d *desk) {
-		end := make(chan struct{})
+		end, open := d.gate()
 		d.answer = func(_ context.Context, c calls.Call, _ int) result {
 			if c.Kind != "void" {
 				<-end
@@ -56,18 +56,15 @@ func TestUndoLane(t *testing.T) {
 		}
 		d.until(20, left)
 		is(t, "usual attempts", d.attempts(), 14)
-		close(end)
-		for len(d.outcomes()) < 30 && within(t).Err() == nil {
-			d.poll(1)
-		}
-		d.settled()
+		open()
+		d.drain()
 	})
 }
 
 // TestUndoLaneFromStore is the same for calls to undo that were there before the runner.
 func TestUndoLaneFromStore(t *testing.T) {
 	each(t, config("a"), limits(), func(t *testing.T, d *desk) {
-		end := make(chan struct{})
+		end, open := d.gate()
 		d.answer = func(_ context.Context, c calls.Call, _ int) result {
 			<-end
 			return settle(c.Key)
@@ -79,11 +76,8 @@ func TestUndoLaneFromStore(t *testing.T) {
 			kinds[c.Kind]++
 		}
 		is(t, "attempts under way", fmt.Sprint(kinds), "map[authorise:4 void:2]")
-		close(end)
-		for len(d.outcomes()) < 40 && within(t).Err() == nil {
-			d.poll(1)
-		}
-		d.settled()
+		open()
+		d.drain()
 	})
 }
 
@@ -93,7 +87,7 @@ func TestQueueFull(t *testing.T) {
 	cfg := config("a")
 	cfg.Workers, cfg.Queue = 1, 4
 	each(t, cfg, limits(), func(t *testing.T, d *desk) {
-		end := make(chan struct{})
+		end, open := d.gate()
 		d.answer = func(_ context.Context, c calls.Call, _ int) result {
 			<-end
 			return settle(c.Key)
@@ -105,13 +99,8 @@ func TestQueueFull(t *testing.T) {
 		if n := d.number(`SELECT count(*) FROM calls WHERE begun = 1`); n != 5 {
 			t.Errorf("%d calls were begun, with one worker and 4 places to wait", n)
 		}
-		close(end)
-		for ctx := within(t); d.number(left) > 0; {
-			if ctx.Err() != nil {
-				t.Fatalf("%d calls are never made", d.number(left))
-			}
-			d.poll(1)
-		}
+		open()
+		d.drain()
 		for _, c := range d.made {
 			is(t, "unknown", c.Unknown, false)
 		}
@@ -124,7 +113,7 @@ func TestNoWorker(t *testing.T) {
 	cfg := config("a")
 	cfg.Workers, cfg.Queue = 1, 4
 	each(t, cfg, limits(), func(t *testing.T, d *desk) {
-		end := make(chan struct{})
+		end, open := d.gate()
 		d.answer = func(_ context.Context, c calls.Call, _ int) result {
 			<-end
 			return settle(c.Key)
@@ -141,11 +130,9 @@ func TestNoWorker(t *testing.T) {
 		d.next(1)
 		d.poll(2)
 		is(t, "calls that were begun", d.number(`SELECT count(*) FROM calls WHERE begun = 1`), 5)
-		close(end)
-		for ctx := within(t); d.number(left) > 0 && ctx.Err() == nil; {
-			d.poll(1)
-		}
-		is(t, "outcomes", len(d.settled()), 12)
+		open()
+		d.drain()
+		is(t, "outcomes", len(d.outcomes()), 12)
 		for _, c := range d.made {
 			is(t, "unknown", c.Unknown, false)
 		}
@@ -157,7 +144,7 @@ func TestNoWorker(t *testing.T) {
 // as may be probes when it can be asked again.
 func TestOpenBreaker(t *testing.T) {
 	each(t, config("a"), limits(), func(t *testing.T, d *desk) {
-		end := make(chan struct{})
+		end, open := d.gate()
 		var rejected atomic.Int32
 		d.answer = behind(d, &rejected, func(c calls.Call) error {
 			if c.Kind == "authorise" {
@@ -179,11 +166,9 @@ func TestOpenBreaker(t *testing.T) {
 		d.enqueue(call("authorise", 7))
 		d.poll(manyPolls)
 		is(t, "attempts with two probes under way", d.attempts(), 3)
-		close(end)
-		for ctx := within(t); d.number(left) > 0 && ctx.Err() == nil; {
-			d.poll(1)
-		}
-		is(t, "outcomes", len(d.settled()), 9)
+		open()
+		d.drain()
+		is(t, "outcomes", len(d.outcomes()), 9)
 		is(t, "rejected", rejected.Load(), 0)
 		is(t, "attempts", d.attempts(), 9)
 	})
@@ -234,13 +219,13 @@ func TestBudget(t *testing.T) {
 		d.until(3, idle+` AND attempts = 1 AND begun = 1 AND next_at >= first_at + 100000`)
 		d.due()
 		d.poll(manyPolls)
+		d.until(3, idle)
 		is(t, "attempts within the budget", d.attempts(), 7)
 		free := c
 		free.Budget.Off = true
 		if err := d.psp.Reconfigure(free); err != nil {
 			t.Fatal(err)
 		}
-		d.until(3, idle)
 		d.due()
 		d.poll(1)
 		for _, c := range d.next(3) {

@@ -41,6 +41,8 @@ type Runner[B any] struct {
 	outcomes chan outcome[B]
 	running  atomic.Bool
 
+	pace int // calls that claim may take at once; its own
+
 	mu       sync.Mutex
 	returned []Call // taken up, and without a worker
 }
@@ -73,7 +75,7 @@ func New[B any](cfg Config, p Parts, perform Performer[B], store Store[B]) (*Run
 		return nil, err
 	}
 	return &Runner[B]{cfg: cfg, db: p.DB, deps: p.Deps, tel: p.Tel, perform: perform, store: store,
-		lanes: newLanes(cfg, p.Operations), outcomes: make(chan outcome[B], cfg.Workers)}, nil
+		lanes: newLanes(cfg, p.Operations), outcomes: make(chan outcome[B], cfg.Workers), pace: minPace}, nil
 }
 
 // Run performs calls until ctx ends, and lets those that are under way end first.
@@ -116,10 +118,15 @@ func (r *Runner[B]) offer(c Call) {
 	select {
 	case l.queue <- claimed{c, r.deps.Clock.Now()}:
 	default:
-		r.mu.Lock()
-		r.returned = append(r.returned, c)
-		r.mu.Unlock()
+		r.handBack(c)
 	}
+}
+
+// handBack notes a call that goes back to the store; see giveBack.
+func (r *Runner[B]) handBack(c Call) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.returned = append(r.returned, c)
 }
 
 // reclaim gives up the leases that this owner held before it was killed.
@@ -168,9 +175,13 @@ func (r *Runner[B]) work(ctx context.Context, queue <-chan claimed) {
 		case <-ctx.Done():
 			return
 		case c := <-queue:
-			// One that waited long may be about to lose its lease: leave it for the poll.
-			if r.deps.Clock.Now().Sub(c.at) < r.cfg.Lease-2*r.cfg.Timeout {
+			// One that waited long may be about to lose its lease: it is left to the poll, and goes back
+			// as not begun where the lease is surely ours still.
+			switch waited := r.deps.Clock.Now().Sub(c.at); {
+			case waited < r.cfg.Lease-2*r.cfg.Timeout:
 				r.attempt(ctx, c.Call)
+			case waited < r.cfg.Lease-r.cfg.Timeout:
+				r.handBack(c.Call)
 			}
 		}
 	}

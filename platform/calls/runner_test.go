@@ -17,7 +17,7 @@ import (
 // finds it when it starts again, and nobody makes it as if nothing had happened.
 func TestKilled(t *testing.T) {
 	each(t, config("a"), limits(), func(t *testing.T, d *desk) {
-		end := make(chan struct{})
+		end, open := d.gate()
 		d.answer = func(_ context.Context, c calls.Call, _ int) result {
 			<-end
 			return result{RetryIn: notYet}
@@ -39,7 +39,7 @@ func TestKilled(t *testing.T) {
 			is(t, "attempts and failures", [2]int{c.Attempts, c.Failures}, [2]int{})
 		}
 		same(t, "outcomes", again.settled(), keys(call("authorise", 1), call("authorise", 2)))
-		close(end)
+		open()
 		stop()
 		is(t, "calls", d.number(left), 0)
 	})
@@ -48,7 +48,7 @@ func TestKilled(t *testing.T) {
 // TestLeaseRunsOut has another process take over what a killed one had begun.
 func TestLeaseRunsOut(t *testing.T) {
 	each(t, config("a"), limits(), func(t *testing.T, d *desk) {
-		end := make(chan struct{})
+		end, open := d.gate()
 		d.answer = func(context.Context, calls.Call, int) result {
 			<-end
 			return result{RetryIn: notYet}
@@ -64,7 +64,7 @@ func TestLeaseRunsOut(t *testing.T) {
 		other.poll(1)
 		is(t, "unknown", other.next(1)[0].Unknown, true)
 		other.settled()
-		close(end)
+		open()
 		stop()
 	})
 }
@@ -98,10 +98,8 @@ func TestTriedAgain(t *testing.T) {
 		}
 		d.enqueue(some("authorise", len(cases))...)
 		d.run()
-		for ctx := within(t); d.number(left) > 0 && ctx.Err() == nil; {
-			d.poll(1)
-		}
-		same(t, "outcomes", d.settled(), keys(some("authorise", len(cases))...))
+		d.drain()
+		same(t, "outcomes", d.outcomes(), keys(some("authorise", len(cases))...))
 		for i, c := range cases {
 			var made []calls.Call
 			for _, m := range d.made {
@@ -160,7 +158,7 @@ func TestSettleFails(t *testing.T) {
 				return good(b)
 			}}
 		}
-		together := make(chan struct{})
+		together, open := d.gate()
 		d.answer = func(_ context.Context, c calls.Call, n int) result {
 			<-together
 			switch {
@@ -174,7 +172,7 @@ func TestSettleFails(t *testing.T) {
 		d.enqueue(some("authorise", 3)...)
 		d.run()
 		d.next(3)
-		close(together)
+		open()
 		d.until(1, left)
 		d.poll(manyPolls)
 		is(t, "attempts before the lease has run out", d.attempts(), 3)

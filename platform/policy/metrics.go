@@ -168,7 +168,10 @@ func (w *watcher) BudgetExhausted(resilience.BudgetEvent) {
 func (w *watcher) Transitioned(e resilience.TransitionEvent) {
 	w.set.transitions.Add(context.Background(), 1, w.with(attribute.String(attrState, e.To.String())))
 	level := slog.LevelInfo
-	if e.To == resilience.Open || e.To == resilience.ForcedOpen {
+	switch {
+	case e.To == resilience.HalfOpen, e.From == resilience.HalfOpen && e.To == resilience.Open:
+		level = slog.LevelDebug // a probe each second, as long as the outage lasts
+	case e.To == resilience.Open, e.To == resilience.ForcedOpen:
 		level = slog.LevelWarn
 	}
 	w.log.Log(context.Background(), level, "circuit breaker changed its state", "policy", name(e.Label), "from", e.From.String(), "to", e.To.String(),

@@ -193,7 +193,7 @@ func TestSeriesMove(t *testing.T) {
 		})
 		compare(t, got, want)
 		is(t, "state", m.state(t, "api.call", "breaker").State, "closed")
-		logged := []string{"WARN api.call closed open failure rate", "INFO api.call open half_open open time over", "INFO api.call half_open closed probes succeeded"}
+		logged := []string{"WARN api.call closed open failure rate", "DEBUG api.call open half_open open time over", "INFO api.call half_open closed probes succeeded"}
 		if got := m.log.transitions(); !slices.Equal(got, logged) {
 			t.Errorf("logged %v, want %v", got, logged)
 		}

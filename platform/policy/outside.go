@@ -27,11 +27,12 @@ func OutsideDefaults() Outside {
 	return Outside{CallTimeout: 3 * time.Second, Bulkhead: queue, UndoBulkhead: undo, Budget: resilience.BudgetConfig{Ratio: 0.1, Burst: 20, PerSecond: 10}}
 }
 
-// OutsideBreaker returns the breaker of an operation at an outside party: it opens at half failures of
-// at least 10 in 10 s, and looks again after a second, and then every other second at most, so that a
-// recovery is found within 5 s even where a probe has to time out first.
+// OutsideBreaker returns the breaker of an operation at an outside party: it opens at half failures of the
+// last 50 calls, so that it does so as fast after a busy time as after a quiet one, and looks again after a
+// second each time, so that a recovery is found within 5 s even where a probe has to time out first.
 func OutsideBreaker() resilience.BreakerConfig {
 	b := resilience.BreakerDefaults()
+	b.WindowTime, b.WindowBuckets, b.WindowCalls = 0, 0, 50
 	b.OpenFor, b.OpenMax = time.Second, time.Second
 	return b
 }

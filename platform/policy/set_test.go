@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -101,7 +102,7 @@ func TestForce(t *testing.T) {
 		want := []string{
 			"WARN api.call closed forced_open an operator says force-open", "INFO api.call forced_open forced_closed an operator says force-close",
 			"INFO api.call forced_closed closed an operator says auto", "WARN api.call closed forced_open an operator says force-open",
-			"INFO api.call forced_open half_open an operator says auto", "INFO api.call half_open closed probes succeeded"}
+			"DEBUG api.call forced_open half_open an operator says auto", "INFO api.call half_open closed probes succeeded"}
 		if got := w.log.transitions(); !slices.Equal(got, want) {
 			t.Errorf("logged\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
@@ -134,6 +135,28 @@ func TestSetWhileItFills(t *testing.T) {
 	}
 	all.Wait()
 	is(t, "policies", len(w.List()), 20*4)
+}
+
+// TestUndoBulkhead has an outage fill the bulkhead of a dependency: what undoes something has its own.
+func TestUndoBulkhead(t *testing.T) {
+	t.Parallel()
+	c := config()
+	c.Bulkhead.Limit, c.UndoBulkhead.Limit = 1, 1
+	c.Operations["undo"] = c.Operations["call"]
+	d, err := newWorld(t, nil).Dependency("api", c, resilience.Operation{Name: "call"}, resilience.Operation{Name: "undo", Criticality: resilience.Undo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range d.For("call", "undo") {
+		for _, want := range []error{nil, resilience.ErrFull} {
+			if _, err := p.Acquire(t.Context()); !errors.Is(err, want) {
+				t.Errorf("%s: got %v, want %v", p.Operation().Name, err, want)
+			}
+		}
+	}
+	is(t, "one budget for both", d.Policy("call").Budget(), d.Policy("undo").Budget())
+	defer func() { is(t, "the panic", recover(), any("api has no operation nothing")) }()
+	d.Policy("nothing")
 }
 
 // TestReconfigure changes a dependency under way.
