@@ -206,7 +206,11 @@ func TestCallerLeaves(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan calls.Answer)
 		go func() { done <- cl.Post(ctx, "authorise", "/hang", "key", struct{}{}) }()
-		<-p.hanging
+		select {
+		case <-p.hanging:
+		case a := <-done:
+			t.Fatalf("it did not arrive: %+v", a)
+		}
 		cancel()
 		if a := <-done; a.Outcome != calls.Lost || !errors.Is(a.Err, context.Canceled) {
 			t.Fatalf("%+v", a)

@@ -94,6 +94,7 @@ func TestQueueFull(t *testing.T) {
 		}
 		d.enqueue(append(some("authorise", 4), some("capture", 4)...)...)
 		d.run()
+		is(t, "calls taken up at first", d.number(`SELECT count(*) FROM calls WHERE begun = 1`), 4)
 		d.next(1)
 		d.poll(manyPolls)
 		if n := d.number(`SELECT count(*) FROM calls WHERE begun = 1`); n != 5 {
