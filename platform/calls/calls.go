@@ -93,7 +93,7 @@ type Config struct {
 
 // Defaults returns the limits for one process.
 func Defaults() Config {
-	return Config{Owner: "holdfast", Workers: 64, Queue: 256, Timeout: 10 * time.Second, Lease: 30 * time.Second, Poll: 100 * time.Millisecond, UndoWorkers: 16}
+	return Config{Owner: "holdfast", Workers: 64, Queue: 1024, Timeout: 10 * time.Second, Lease: 30 * time.Second, Poll: 100 * time.Millisecond, UndoWorkers: 16}
 }
 
 // Validate tells what is wrong with c.

@@ -110,20 +110,20 @@ func (r *Runner[B]) claim(ctx context.Context) error {
 
 const (
 	// minPace is the least number of calls of a kind that are taken from the store at once.
-	minPace = 10
+	minPace = 20
 	// easyClaim is how long a claim takes where the process has strength left.
-	easyClaim = 25 * time.Millisecond
+	easyClaim = 250 * time.Millisecond
 )
 
-// adjust moves the pace at which calls come back from the store: up by a tenth while that is easy, and to
-// half of it where it is not. What waited out an outage comes back by the thousand; it must neither
+// adjust moves the pace at which calls come back from the store: up by one each time while that is easy, and
+// to half of it where it is not. What waited out an outage comes back by the thousand; it must neither
 // crowd out the orders that are being placed, nor meet the other party all at once.
 func (r *Runner[B]) adjust(took time.Duration) {
 	if took > easyClaim {
 		r.pace = max(minPace, r.pace/2)
 		return
 	}
-	r.pace = min(r.cfg.Queue, r.pace+max(1, r.pace/10))
+	r.pace = min(r.cfg.Queue, r.pace+1)
 }
 
 // giveBack makes the calls due again that were taken up and found no worker. Nothing was begun of them,

@@ -24,7 +24,7 @@ type Config struct {
 // Defaults returns the limits used where nothing is configured.
 func Defaults() Config {
 	return Config{MaxBody: httpx.DefaultMaxBody, Timeout: httpx.DefaultTimeout, MaxWaiting: 8192,
-		Admission: resilience.AdmissionConfig{Limit: 1024, SheddableShare: 0.5, NormalShare: 0.9, UndoLane: 256, RetryAfter: time.Second},
+		Admission: resilience.AdmissionConfig{Limit: 2048, SheddableShare: 0.5, NormalShare: 0.9, UndoLane: 256, RetryAfter: time.Second},
 		RateLimit: resilience.RateLimitConfig{Rate: 5000, Burst: 10000, MaxKeys: 1 << 16}}
 }
 
