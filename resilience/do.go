@@ -1,6 +1,9 @@
 package resilience
 
-import "context"
+import (
+	"cmp"
+	"context"
+)
 
 // Call is one call, where more is to be said about it than a function. Only Func must be set.
 type Call[T any] struct {
@@ -132,20 +135,27 @@ func do[T any](ctx context.Context, p *Policy, c *Call[T], once bool) (res Resul
 
 // retry makes further attempts after one that ended with res and err.
 func retry[T any](r *run, c *Call[T], res *Result[T], err error) error {
-	for r.again(res.Verdict, err) {
+	for {
+		delay, more := r.again(res.Verdict, err)
+		if !more {
+			return err
+		}
 		if err == nil {
+			// Before the attempt's context ends: a body must be read up if its connection is to be used again.
 			if c.Discard != nil {
 				c.Discard(res.Value)
 			}
 			var none T
 			res.Value = none
 		}
+		if ended := r.pause(delay, err); ended != nil {
+			return cmp.Or(err, ended)
+		}
 		if refusal := r.takeOff(); refusal != nil {
 			return r.refused(err, refusal)
 		}
 		res.Value, res.Verdict, err = attempt(r, c)
 	}
-	return err
 }
 
 // attempt makes the attempt that r has taken off for.

@@ -207,15 +207,15 @@ func (r *run) refused(last, refusal error) error {
 	return last
 }
 
-// again tells whether there is a further attempt, and waits for it.
-func (r *run) again(v Verdict, err error) bool {
+// again tells whether there is a further attempt, and how long it waits.
+func (r *run) again(v Verdict, err error) (delay time.Duration, more bool) {
 	if v.Outcome != Failure || !v.Retryable || r.once || r.ctx.Err() != nil {
-		return false
+		return 0, false
 	}
 	retry := r.policy.retry
 	if !r.repeatable {
 		retry.gaveUp(GiveUpNotIdempotent, r.tries.made, err)
-		return false
+		return 0, false
 	}
 	if r.tries.began == 0 {
 		r.tries.began = now()
@@ -223,12 +223,17 @@ func (r *run) again(v Verdict, err error) bool {
 			r.tries.began = r.start
 		}
 	}
-	delay, more := retry.next(&r.tries, v, deadlineOf(r.ctx), err, r.policy.breaker)
-	if !more {
-		return false
-	}
+	return retry.next(&r.tries, v, deadlineOf(r.ctx), err, r.policy.breaker)
+}
+
+// pause gives back what the last attempt held and waits before the next. It returns the context's error
+// where that ends meanwhile.
+func (r *run) pause(delay time.Duration, err error) error {
 	r.clear()
-	return retry.pause(r.ctx, &r.tries, delay, err)
+	if r.policy.retry.pause(r.ctx, &r.tries, delay, err) {
+		return nil
+	}
+	return r.ctx.Err()
 }
 
 // close is deferred: it gives back everything, whatever has happened.
