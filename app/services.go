@@ -63,7 +63,7 @@ func (a *App) services() (http.Handler, error) {
 		WebhookSecrets: map[string][]string{payment.WebhookParty: {a.secrets.PSP}, shipping.WebhookParty: {a.secrets.Carrier}},
 		Mount: []func(*httpx.API) error{
 			func(api *httpx.API) error {
-				return order.RegisterHTTP(api, a.orders, a.policies.Observer(order.Name, "get"))
+				return order.RegisterHTTP(api, a.orders, order.Edge{Watch: a.policies.Observer(order.Name, "get"), Admit: a.orders.Admit})
 			},
 			func(api *httpx.API) error { inventory.RegisterHTTP(api, a.inventory); return nil },
 			func(api *httpx.API) error { payment.RegisterHTTP(api, pay); return nil },

@@ -10,7 +10,7 @@ import (
 
 // Experiments returns the named experiments. length is how long each of their faults lasts.
 func Experiments(length time.Duration) []Experiment {
-	calm := min(length, 20*time.Second)
+	calm := min(length, 30*time.Second) // enough for the backlog of a fault of a minute to be carried out
 	return []Experiment{pspDegraded(length, calm), carrierDown(length, calm), overload(length, calm)}
 }
 

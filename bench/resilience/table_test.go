@@ -70,7 +70,43 @@ func TestTable(t *testing.T) {
 			return
 		}
 	}
-	compare(t, markdown(cells))
+	page := markdown(cells)
+	compare(t, page)
+	shown(t, page)
+}
+
+// docsFile shows the table, without its footnotes, between the lines that begin and end it.
+const (
+	docsFile  = "../../docs/resilience.md"
+	tableHead = "| # | bug |"
+)
+
+// shown sees that the documentation shows the table as it is.
+func shown(t *testing.T, page string) {
+	t.Helper()
+	table := page[strings.Index(page, tableHead):]
+	table = table[:strings.Index(table, "\n\n")]
+	table = regexp.MustCompile(` \(\d+\) \|`).ReplaceAllString(table, " |")
+	file, err := os.ReadFile(docsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := strings.Index(string(file), tableHead)
+	if from < 0 {
+		t.Fatalf("%s has no line that begins with %q", docsFile, tableHead)
+	}
+	before, rest := string(file[:from]), string(file[from:])
+	old, after, _ := strings.Cut(rest, "\n\n")
+	if old == table {
+		return
+	}
+	if !*update {
+		t.Errorf("%s shows another table than this run saw. Run: go test -run TestTable -update", docsFile)
+		return
+	}
+	if err := os.WriteFile(docsFile, []byte(before+table+"\n\n"+after), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func compare(t *testing.T, got string) {

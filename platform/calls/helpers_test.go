@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -123,6 +124,8 @@ type desk struct {
 	came chan calls.Call // each attempt when it begins
 
 	gates []func()
+
+	waited atomic.Int64 // for a processor, as the runner is told
 }
 
 func config(owner string) calls.Config {
@@ -173,7 +176,7 @@ func newDesk(t *testing.T, db *sqldb.DB, cfg calls.Config, c policy.Config) *des
 	d.answer = func(_ context.Context, c calls.Call, _ int) result { return settle(c.Key) }
 	deps.Clock = d.clock
 	var err error
-	d.Runner, err = calls.New(cfg, calls.Parts{DB: db, Deps: deps, Tel: telemetry.Nop(), Operations: d.psp.For("authorise", "capture", "void")}, d.perform, bookStore())
+	d.Runner, err = calls.New(cfg, calls.Parts{DB: db, Deps: deps, Tel: telemetry.Nop(), Operations: d.psp.For("authorise", "capture", "void"), ProcessorWait: func() time.Duration { return time.Duration(d.waited.Load()) }}, d.perform, bookStore())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"time"
 
 	"holdfast/platform/sqldb"
 	"holdfast/resilience"
@@ -77,16 +76,16 @@ func (r *Runner[B]) claim(ctx context.Context) error {
 		return err
 	}
 	due, err := r.due(ctx)
+	pace := r.pace.next(len(due) > 0)
 	if err != nil || len(due) == 0 {
 		return err
 	}
-	began := r.deps.Clock.Now()
-	err = r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	return r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		var taken []Call
 		inLane := map[*lane]int{} // of those taken, which are not in the queue before the commit
 		for _, name := range due {
 			l, k := r.of(name)
-			room := min(l.room(k, inLane[l]), r.pace)
+			room := min(l.room(k, inLane[l]), pace)
 			if room <= 0 {
 				continue
 			}
@@ -104,26 +103,6 @@ func (r *Runner[B]) claim(ctx context.Context) error {
 		})
 		return nil
 	})
-	r.adjust(r.deps.Clock.Now().Sub(began))
-	return err
-}
-
-const (
-	// minPace is the least number of calls of a kind that are taken from the store at once.
-	minPace = 20
-	// easyClaim is how long a claim takes where the process has strength left.
-	easyClaim = 250 * time.Millisecond
-)
-
-// adjust moves the pace at which calls come back from the store: up by one each time while that is easy, and
-// to half of it where it is not. What waited out an outage comes back by the thousand; it must neither
-// crowd out the orders that are being placed, nor meet the other party all at once.
-func (r *Runner[B]) adjust(took time.Duration) {
-	if took > easyClaim {
-		r.pace = max(minPace, r.pace/2)
-		return
-	}
-	r.pace = min(r.cfg.Queue, r.pace+1)
 }
 
 // giveBack makes the calls due again that were taken up and found no worker. Nothing was begun of them,

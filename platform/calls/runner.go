@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"holdfast/platform/run"
 	"holdfast/platform/sqldb"
 	"holdfast/platform/telemetry"
 	"holdfast/resilience"
@@ -41,7 +42,7 @@ type Runner[B any] struct {
 	outcomes chan outcome[B]
 	running  atomic.Bool
 
-	pace int // calls that claim may take at once; its own
+	pace *pace // of claim
 
 	mu       sync.Mutex
 	returned []Call // taken up, and without a worker
@@ -67,6 +68,8 @@ type Parts struct {
 	Tel  *telemetry.Telemetry
 	// Operations are the policies of the operations, by kind of call.
 	Operations map[string]*resilience.Policy
+	// ProcessorWait tells how busy this process is; nil: run.ProcessorWait.
+	ProcessorWait func() time.Duration
 }
 
 // New makes a runner; Run runs it.
@@ -74,8 +77,12 @@ func New[B any](cfg Config, p Parts, perform Performer[B], store Store[B]) (*Run
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	wait := p.ProcessorWait
+	if wait == nil {
+		wait = run.ProcessorWait()
+	}
 	return &Runner[B]{cfg: cfg, db: p.DB, deps: p.Deps, tel: p.Tel, perform: perform, store: store,
-		lanes: newLanes(cfg, p.Operations), outcomes: make(chan outcome[B], cfg.Workers), pace: minPace}, nil
+		lanes: newLanes(cfg, p.Operations), outcomes: make(chan outcome[B], cfg.Workers), pace: newPace(cfg.Queue, wait)}, nil
 }
 
 // Run performs calls until ctx ends, and lets those that are under way end first.

@@ -36,7 +36,10 @@ type Op struct {
 	Open     bool // needs no API key
 	// Criticality is what refusing a request costs.
 	Criticality resilience.Criticality
-	Stream      bool // answers with server-sent events; set by RegisterStream
+	// Admit may refuse a request before its body is read, when it is known who sends it and under which
+	// idempotency key, which is not checked yet; nil admits all.
+	Admit  func(shop.Request) error
+	Stream bool // answers with server-sent events; set by RegisterStream
 }
 
 // opMeta is the part of an operation that Huma passes through.
@@ -125,6 +128,7 @@ func (a *API) mount(op *huma.Operation, serve func(huma.Context)) {
 		Method: op.Method, Path: op.Path, ID: op.OperationID, Tag: meta.op.Tag, Class: meta.class, Open: meta.op.Open,
 		Timeout: a.cfg.Timeout, Criticality: meta.op.Criticality,
 	})
+	rt.admit = meta.op.Admit
 	if meta.class == ClassStream {
 		rt.Timeout = 0
 	}

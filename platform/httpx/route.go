@@ -58,6 +58,7 @@ type route struct {
 	query    []string // the known query parameters
 	checks   bool     // parameters are checked
 	body     *plan
+	admit    func(shop.Request) error
 	handle   func(*call, *http.Request) error
 	metrics  [600]metric.MeasurementOption // by status
 }
@@ -138,6 +139,11 @@ func (rt *route) serve(c *call, r *http.Request) error {
 	}
 	if rt.checks {
 		c.fields = append(c.fields, rt.checkQuery(r.URL.RawQuery)...)
+	}
+	if rt.admit != nil {
+		if err := rt.admit(shop.Request{Caller: c.caller, Key: r.Header.Get(KeyHeader)}); err != nil {
+			return err
+		}
 	}
 	return rt.handle(c, r)
 }

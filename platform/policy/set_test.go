@@ -117,6 +117,9 @@ func TestForceUnknown(t *testing.T) {
 			t.Errorf("%q: %+v, %v", name, s, err)
 		}
 	}
+	if s, err := w.Force("api.call", "open", "test"); shop.KindOf(err) != shop.Invalid || s != (policy.State{}) {
+		t.Errorf("an action that there is not: %+v, %v", s, err)
+	}
 	is(t, "logged", len(w.log.transitions()), 0)
 }
 

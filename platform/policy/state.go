@@ -115,6 +115,8 @@ func (s *Set) Force(breaker, how, why string) (State, error) {
 			b.ForceClose(why)
 		case Auto:
 			b.Auto(why)
+		default:
+			return State{}, shop.E(shop.Invalid, "policy.Force", "A circuit breaker can be told "+ForceOpen+", "+ForceClose+" or "+Auto+".")
 		}
 		return s.breakerState(b.Stats()), nil
 	}

@@ -7,9 +7,13 @@ import (
 
 // Config sets the limits of the order service, and the watchdog's patience.
 type Config struct {
-	// BacklogMax is how long the events of the order service may wait to be sent before new orders are
-	// refused as overloaded: more of them would only wait, and make those before them wait.
-	BacklogMax time.Duration `koanf:"backlog_max"`
+	// BacklogFrom and BacklogMax are how long the events of the service may wait to be sent before some new
+	// orders and all of them are refused as overloaded: more would only wait, and make those before them wait.
+	BacklogFrom time.Duration `koanf:"backlog_from"`
+	BacklogMax  time.Duration `koanf:"backlog_max"`
+	// StrainMax is how long goroutines of this process may wait for a processor (nine of ten of them) for half
+	// a second before some new orders are refused as overloaded; 0: however long.
+	StrainMax time.Duration `koanf:"strain_max"`
 	// CopiesMax is of how many orders the latest state is kept in memory, to be read while the store is down.
 	CopiesMax int `koanf:"copies_max"`
 
@@ -27,7 +31,7 @@ type Config struct {
 // Defaults returns the limits used where nothing is configured.
 func Defaults() Config {
 	return Config{
-		BacklogMax: 5 * time.Second, CopiesMax: 10_000, WatchEvery: time.Second, WatchBatch: 50, RedriveAfter: time.Minute, RedriveMax: 10 * time.Minute, StuckAfter: 30 * time.Minute,
+		BacklogFrom: 500 * time.Millisecond, BacklogMax: 3 * time.Second, StrainMax: 5 * time.Millisecond, CopiesMax: 10_000, WatchEvery: time.Second, WatchBatch: 50, RedriveAfter: time.Minute, RedriveMax: 10 * time.Minute, StuckAfter: 30 * time.Minute,
 		HoldMargin: time.Hour, ConfirmedMax: 6 * 24 * time.Hour, WaitPoll: time.Second, WaitersMax: 20000,
 	}
 }
@@ -35,8 +39,10 @@ func Defaults() Config {
 // Validate names the first setting that cannot work.
 func (c Config) Validate() error {
 	switch {
-	case c.BacklogMax <= 0:
-		return fmt.Errorf("order.backlog_max must be positive")
+	case c.BacklogFrom < 0 || c.BacklogMax <= c.BacklogFrom:
+		return fmt.Errorf("order.backlog_from must not be negative and order.backlog_max above it")
+	case c.StrainMax < 0:
+		return fmt.Errorf("order.strain_max must not be negative")
 	case c.CopiesMax < 0:
 		return fmt.Errorf("order.copies_max must not be negative")
 	case c.WatchBatch < 1:

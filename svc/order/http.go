@@ -12,14 +12,21 @@ import (
 	"holdfast/shop"
 )
 
-// RegisterHTTP adds the operations on orders to the public API. Reads by id that are answered from a copy
-// are told to watch, which may be nil.
-func RegisterHTTP(api *httpx.API, svc shop.Orders, watch resilience.Observer) error {
+// Edge is what the operations on orders have beside the service; all of it may be nil.
+type Edge struct {
+	// Watch is told of reads by id that are answered from a copy.
+	Watch resilience.Observer
+	// Admit may refuse an order before it is read; see Service.Admit.
+	Admit func(shop.Request) error
+}
+
+// RegisterHTTP adds the operations on orders to the public API.
+func RegisterHTTP(api *httpx.API, svc shop.Orders, edge Edge) error {
 	describe(api)
 	h := &handlers{svc: svc}
 	var err error
 	h.stale, err = resilience.NewFallback(resilience.Read, "last known copy", h.lastKnown,
-		resilience.Options{Label: resilience.Label{Dependency: Name, Operation: "get"}, Observer: watch})
+		resilience.Options{Label: resilience.Label{Dependency: Name, Operation: "get"}, Observer: edge.Watch})
 	if err != nil {
 		return err
 	}
@@ -30,6 +37,7 @@ func RegisterHTTP(api *httpx.API, svc shop.Orders, watch resilience.Observer) er
 			"The same Idempotency-Key with the same body answers with the first answer again and Idempotent-Replayed; a refusal leaves the key free. " +
 			"Prefer: wait=N (at most 30) holds the answer until the saga has an outcome or N seconds have passed; then also a repetition answers with the order as it is.",
 		Problems: []shop.Kind{shop.KeyMissing, shop.KeyInProgress, shop.KeyReused, shop.PriceChanged, shop.UnknownSKU, shop.TooLarge},
+		Admit:    edge.Admit,
 	}, h.place)
 	httpx.Register(api, httpx.Op{
 		ID: "getOrder", Method: http.MethodGet, Path: "/v1/orders/{id}", Tag: "order", Also: []int{http.StatusNotModified},

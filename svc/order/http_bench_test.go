@@ -27,7 +27,7 @@ func BenchmarkPlace(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := order.RegisterHTTP(api, &instant{Orders: orders, o: o}, nil); err != nil {
+	if err := order.RegisterHTTP(api, &instant{Orders: orders, o: o}, order.Edge{}); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()

@@ -31,20 +31,21 @@ func (s *Service) Place(ctx context.Context, by shop.Request, cmd shop.PlaceOrde
 	}
 	scope := idem.Scope{Caller: by.Caller, Route: "POST /v1/orders", Key: by.Key}
 	o, refused := s.price(ctx, cmd)
-	if refused == nil && s.outbox.Backlog() > s.cfg.BacklogMax {
-		refused = shop.E(shop.Overloaded, "order.Place", "More orders wait than are carried out. Try again shortly, and more slowly each time.")
-	}
 	if refused != nil {
-		// A repetition gets its first answer, whatever has become of the prices since, or of the load.
+		// A repetition gets its first answer, whatever has become of the prices since.
 		o, found, err := idem.Find[shop.Order](ctx, s.db, scope, cmd)
 		if err == nil && !found {
 			err = refused
 		}
 		return o, found, err
 	}
-	return idem.Do(ctx, s.db, scope, cmd, func(ctx context.Context, tx *sqldb.Tx) (shop.Order, error) {
+	o, replayed, err := idem.Do(ctx, s.db, scope, cmd, func(ctx context.Context, tx *sqldb.Tx) (shop.Order, error) {
 		return s.insert(ctx, tx, by.Caller, cmd, o)
 	})
+	if err == nil {
+		s.shedder.recent.add(by.Caller, by.Key)
+	}
+	return o, replayed, err
 }
 
 // insert stores the order and says that it was placed, which starts its saga.

@@ -60,6 +60,7 @@ type Service struct {
 	deps      shop.Deps
 	metrics   *metrics
 	hub       *hub
+	shedder   *shedder
 	consumer  *outbox.Consumer
 }
 
@@ -70,7 +71,8 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, inventory: p.Inventory, rates: p.Rates, copies: newCopies(cfg.CopiesMax), timelines: p.Timelines, deps: p.Deps, hub: newHub(cfg.WaitersMax)}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, inventory: p.Inventory, rates: p.Rates, copies: newCopies(cfg.CopiesMax), timelines: p.Timelines, deps: p.Deps, hub: newHub(cfg.WaitersMax),
+		shedder: newShedder(cfg, p.Outbox.Backlog, run.ProcessorWait(), p.Deps.Rand.Float64)}
 	var err error
 	if s.metrics, err = newMetrics(p.Tel.Meter, s); err != nil {
 		return nil, err
@@ -86,9 +88,14 @@ func (s *Service) Components() []run.Component {
 		{Name: Name + " outbox", Run: s.outbox.Run},
 		{Name: Name + " consumer", Run: s.consumer.Run},
 		{Name: Name + " watchdog", Run: s.watch},
+		{Name: Name + " load", Run: func(ctx context.Context) error { return s.shedder.watch(ctx, s.deps.Clock) }},
 		{Name: Name + " purge", Run: idem.Purger(s.db, s.deps)},
 	}
 }
+
+// Admit tells whether an order may be placed now: *shop.Error of kind Overloaded where it would only wait. It
+// is asked before the order is even read.
+func (s *Service) Admit(by shop.Request) error { return s.shedder.admit(by.Caller, by.Key) }
 
 // committed tells those who wait, and the metrics, of orders that changed.
 func (s *Service) committed(events []shop.Event, rows []*row) {

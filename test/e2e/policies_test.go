@@ -296,7 +296,7 @@ func TestRateLimit(t *testing.T) {
 // once those before them have been carried out.
 func TestBacklog(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(c *app.Config) { c.Order.BacklogMax = time.Nanosecond })
+	s := embeddedOnly(t, func(c *app.Config) { c.Order.BacklogFrom, c.Order.BacklogMax = 0, time.Nanosecond })
 	o := s.place(t, command("tok_ok", "00005", line("TEA", 1)))
 	var refusals, accepted int
 	var mu sync.Mutex

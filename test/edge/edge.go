@@ -80,7 +80,7 @@ func New(t testing.TB, cfg gateway.Config, clock shop.Clock) *Env {
 			shipping.WebhookParty: {Secret(3)},
 		},
 		Mount: []func(*httpx.API) error{
-			func(a *httpx.API) error { return order.RegisterHTTP(a, e.Orders, nil) },
+			func(a *httpx.API) error { return order.RegisterHTTP(a, e.Orders, order.Edge{}) },
 			func(a *httpx.API) error { inventory.RegisterHTTP(a, e.Stock); return nil },
 			func(a *httpx.API) error { payment.RegisterHTTP(a, e.Payments); return nil },
 			func(a *httpx.API) error { shipping.RegisterHTTP(a, e.Shipments); return nil },
