@@ -118,7 +118,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 invariant violated, 4 environment unfit,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%w; see %s --help", err, c.CommandPath())
 	})
-	root.AddCommand(s.up(), s.order(), s.stock(), s.sim(), s.bench(), s.chaos(), s.policies(), s.doctor(), s.version())
+	root.AddCommand(s.up(), s.order(), s.stock(), s.sim(), s.bench(), s.chaos(), s.verify(), s.policies(), s.doctor(), s.version())
 	closeArgs(root)
 	return root
 }
