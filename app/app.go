@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/check/audit"
 	embedded "holdfast/embedded/bus"
 	"holdfast/platform/bus"
 	"holdfast/platform/httpx"
@@ -52,6 +53,7 @@ type App struct {
 	tel        *telemetry.Telemetry
 	policies   *policy.Set
 	reload     []func(Config) error // each changes some of the policies
+	audit      audit.Config         // where the stores and ledgers are
 	secrets    secrets
 	key        string
 	broker     *embedded.Broker
@@ -82,7 +84,7 @@ func Run(ctx context.Context, cfg Config, deps shop.Deps, onReady func(Ready)) (
 	if err != nil {
 		return shop.Wrap(shop.Unavailable, "app.lock", "the data directory cannot be used", err)
 	}
-	a := &App{cfg: cfg, deps: deps, closers: []func() error{lock.Release}}
+	a := &App{cfg: cfg, deps: deps, audit: AuditConfig(cfg), closers: []func() error{lock.Release}}
 	defer func() { err = errors.Join(err, a.close()) }()
 	if err := a.build(ctx); err != nil {
 		return err
@@ -319,7 +321,12 @@ func (a *App) operations(admin *httpx.Server) error {
 	for _, s := range a.stores {
 		checks = append(checks, gateway.Check{Name: s.service + " store", Check: s.db.Ping})
 	}
-	handler, err := gateway.NewAdmin(gateway.AdminParts{Deps: a.deps, Tel: a.tel, Orders: a.orders, Ready: checks, Metrics: a.tel.MetricsHandler(), Policies: a.policies, Reload: a.reloadPolicies,
+	verifier, err := newVerifier(a.cfg.Verify, a.audit, a.deps, a.tel)
+	if err != nil {
+		return err
+	}
+	a.component("verify", verifier.run, nil)
+	handler, err := gateway.NewAdmin(gateway.AdminParts{Verify: verifier.verify, Verified: verifier.verified, Deps: a.deps, Tel: a.tel, Orders: a.orders, Ready: checks, Metrics: a.tel.MetricsHandler(), Policies: a.policies, Reload: a.reloadPolicies,
 		Started: func() error {
 			if !a.started.Load() {
 				return errors.New("starting")

@@ -11,6 +11,7 @@ import (
 	"github.com/knadh/koanf/v2"
 	"go.yaml.in/yaml/v3"
 
+	"holdfast/check/audit"
 	embedded "holdfast/embedded/bus"
 	"holdfast/platform/bus"
 	"holdfast/platform/outbox"
@@ -51,6 +52,7 @@ type Config struct {
 	BusPolicy resilience.BreakerConfig `koanf:"bus_policy"`
 	Internal  policy.InternalConfig    `koanf:"internal"`
 
+	Verify      Verify           `koanf:"verify"` // the check of the invariants over the stores
 	Gateway     gateway.Config   `koanf:"gateway"`
 	Order       order.Config     `koanf:"order"`
 	Inventory   inventory.Config `koanf:"inventory"`
@@ -81,7 +83,7 @@ func Defaults() Config {
 		Data: "data", Addr: "127.0.0.1:8080", AdminAddr: "127.0.0.1:8081", Seed: true, LogLevel: "warn",
 		Store: Store{Driver: "sqlite", Policies: policy.StoreDefaults()}, Partitions: 1,
 		BusPolicy: policy.BusDefaults(), Internal: policy.InternalDefaults(),
-		Gateway: gateway.Defaults(), Order: order.Defaults(), Inventory: inventory.Defaults(), Payment: payment.Defaults(), Shipping: shipping.Defaults(),
+		Verify: Verify{Grace: audit.DefaultGrace}, Gateway: gateway.Defaults(), Order: order.Defaults(), Inventory: inventory.Defaults(), Payment: payment.Defaults(), Shipping: shipping.Defaults(),
 		PSP: psp.Defaults(), PSPAddr: "127.0.0.1:0", Carrier: carrier.Defaults(), CarrierAddr: "127.0.0.1:0",
 	}
 }
@@ -188,7 +190,7 @@ func (c Config) Validate() error {
 	if shipping.CarrierURL == "" {
 		shipping.CarrierURL = "http://simulator"
 	}
-	for _, part := range []interface{ Validate() error }{c.Gateway, c.Order, c.Inventory, payment, shipping} {
+	for _, part := range []interface{ Validate() error }{c.Verify, c.Gateway, c.Order, c.Inventory, payment, shipping} {
 		if err := part.Validate(); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"sync"
 	"time"
@@ -39,6 +40,10 @@ type AdminParts struct {
 	// Policies are those of the process; Reload takes them from the configuration again.
 	Policies *policy.Set
 	Reload   func() error
+	// Verify checks the invariants over the stores, and Verified returns the last report, nil where there is none.
+	// Both are JSON documents; who makes them is outside of the services.
+	Verify   func(ctx context.Context, atRest bool) (json.RawMessage, error)
+	Verified func() json.RawMessage
 	// Keys, where there are any, are needed for everything under /admin.
 	Keys httpx.Keys
 }
@@ -68,6 +73,7 @@ func NewAdmin(p AdminParts) (http.Handler, error) {
 		Problems: []shop.Kind{shop.NotFound, shop.Conflict},
 	}, a.retry)
 	a.policies(api, open)
+	a.verification(api, open)
 	return sameOrigin(api), nil
 }
 
