@@ -96,6 +96,11 @@ func Bench(ctx context.Context, t Target, plan Plan, restLimit time.Duration) (*
 		return nil, err
 	}
 	r.judge(w, h, settled)
+	stores, err := Stores(ctx, t.Addresses)
+	if err != nil {
+		return nil, err
+	}
+	r.Violations = append(r.Violations, stores...)
 	if t.Process != nil {
 		r.CPUPerOrder = float64((after.CPU - before.CPU).Microseconds()) / 1000 / float64(max(r.Accepted, 1))
 		r.PeakMemoryMB = float64(after.Peak) / 1e6

@@ -366,6 +366,11 @@ func (c *chaos) conclude(ctx context.Context) error {
 			r.Violations = append(r.Violations, v)
 		}
 	}
+	stores, err := Stores(ctx, c.target.Addresses)
+	if err != nil {
+		return err
+	}
+	r.Violations = append(r.Violations, stores...)
 	counts, err := c.counts(ctx)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"holdfast/app"
 	"holdfast/check"
+	"holdfast/check/audit"
 	"holdfast/client"
 	"holdfast/shop"
 	"holdfast/test/fakes"
@@ -28,6 +30,7 @@ type system struct {
 	*client.Client
 	addresses app.Addresses
 	key       string
+	stores    audit.Config
 	stop      func() error
 }
 
@@ -93,7 +96,7 @@ func startWith(t *testing.T, cfg app.Config, deps shop.Deps) *system {
 	ready := make(chan app.Ready, 1)
 	ended := make(chan error, 1)
 	go func() { ended <- app.Run(ctx, cfg, deps, func(r app.Ready) { ready <- r }) }()
-	s := &system{stop: sync.OnceValue(func() error { cancel(); return <-ended })}
+	s := &system{stores: app.AuditConfig(cfg), stop: sync.OnceValue(func() error { cancel(); return <-ended })}
 	t.Cleanup(func() {
 		if err := s.stop(); err != nil {
 			t.Errorf("stop: %v", err)
@@ -191,6 +194,28 @@ func (s *system) verify(t *testing.T, waiting ...shop.OrderID) {
 		}
 		if !expected {
 			t.Errorf("violated: %s", v)
+		}
+	}
+	s.audit(t, waiting...)
+}
+
+// audit has the stores checked.
+func (s *system) audit(t *testing.T, waiting ...shop.OrderID) {
+	t.Helper()
+	cfg := s.stores
+	cfg.AtRest = true
+	if len(waiting) > 0 {
+		cfg.Grace = time.Second // what waits does so for ever
+	}
+	r, err := audit.Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range r.Failed() {
+		for _, o := range x.Items {
+			if !slices.Contains(waiting, shop.OrderID(o.ID)) {
+				t.Errorf("stores: %s %s: %s", x.ID, o.ID, o.Detail)
+			}
 		}
 	}
 }
