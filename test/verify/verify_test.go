@@ -26,9 +26,12 @@ type shopful struct {
 }
 
 // fill runs a Holdfast until its orders have come to their ends, and stops it.
-func fill(t *testing.T) shopful {
+func fill(t *testing.T, dsn string) shopful {
 	t.Helper()
 	cfg := app.Defaults()
+	if dsn != "" {
+		cfg.Store.Driver, cfg.Store.DSN, cfg.Store.MaxConns = "postgres", dsn, 8
+	}
 	cfg.Data, cfg.Addr, cfg.AdminAddr, cfg.Seed = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", false
 	cfg.Carrier.DispatchAfter = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
@@ -67,7 +70,7 @@ func fill(t *testing.T) shopful {
 		t.Fatal(err)
 	}
 	wait(t, c, s.undone, shop.Cancelled)
-	report, err := audit.Run(t.Context(), look(cfg.Data, true))
+	report, err := audit.Run(t.Context(), look(cfg.Data, dsn, true))
 	if err != nil || report.Verdict != audit.Pass {
 		t.Fatalf("while it runs: %v %v", err, failures(report))
 	}
@@ -88,11 +91,8 @@ func wait(t *testing.T, c *client.Client, id shop.OrderID, status shop.OrderStat
 	}
 }
 
-func look(dir string, rest bool) audit.Config {
-	cfg := audit.Config{Data: dir, AtRest: rest, Grace: 5 * time.Second}
-	if !rest {
-		cfg.Grace = 10 * time.Millisecond // nothing runs
-	}
+func look(dir, dsn string, rest bool) audit.Config {
+	cfg := audit.Config{Data: dir, DSN: dsn, AtRest: rest, Grace: 5 * time.Second}
 	cfg.PSP, cfg.Carrier = audit.SimulatorLedgers(dir)
 	return cfg
 }
@@ -153,9 +153,9 @@ var corruptions = []corruption{
 // TestNamesWhatIsWrong: each corruption breaks its own invariant and no other, and is named.
 func TestNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	s := fill(t)
+	s := fill(t, "")
 	t.Run("sound", func(t *testing.T) {
-		r, err := audit.Run(t.Context(), look(s.dir, true))
+		r, err := audit.Run(t.Context(), look(s.dir, "", true))
 		if err != nil || r.Verdict != audit.Pass || r.Counts.Orders != 4 {
 			t.Errorf("%v %+v", err, failures(r))
 		}
@@ -168,34 +168,32 @@ func TestNamesWhatIsWrong(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.apply(t, dir, ids)
-			cfg := look(dir, true)
-			cfg.Grace = 10 * time.Millisecond
-			r, err := audit.Run(t.Context(), cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			failed := r.Failed()
-			if len(failed) != 1 || failed[0].ID != c.invariant {
-				t.Fatalf("failed: %v; want %s alone", failures(r), c.invariant)
-			}
-			if !slices.ContainsFunc(failed[0].Items, func(o audit.Offender) bool { return strings.Contains(o.ID, ids.Replace(c.names)) }) {
-				t.Errorf("named: %v; want %s", failed[0].Items, ids.Replace(c.names))
-			}
+			c.judge(t, look(dir, "", true), ids)
 		})
+	}
+}
+
+// judge wants the corruption's own invariant to fail, no other, and to name what was corrupted.
+func (c corruption) judge(t *testing.T, cfg audit.Config, ids *strings.Replacer) {
+	t.Helper()
+	cfg.Grace = 10 * time.Millisecond // nothing runs
+	r, err := audit.Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := r.Failed()
+	if len(failed) != 1 || failed[0].ID != c.invariant {
+		t.Fatalf("failed: %v; want %s alone", failures(r), c.invariant)
+	}
+	if !slices.ContainsFunc(failed[0].Items, func(o audit.Offender) bool { return strings.Contains(o.ID, ids.Replace(c.names)) }) {
+		t.Errorf("named: %v; want %s", failed[0].Items, ids.Replace(c.names))
 	}
 }
 
 func (c corruption) apply(t *testing.T, dir string, ids *strings.Replacer) {
 	t.Helper()
 	if c.store != "" {
-		db, err := sql.Open("sqlite", filepath.Join(dir, c.store+".db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		if _, err := db.Exec(ids.Replace(c.sql)); err != nil {
-			t.Fatal(err)
-		}
+		execute(t, "sqlite", filepath.Join(dir, c.store+".db"), ids.Replace(c.sql))
 		return
 	}
 	file := filepath.Join(dir, c.ledger, "ledger.ndjson")
@@ -213,6 +211,18 @@ func (c corruption) apply(t *testing.T, dir string, ids *strings.Replacer) {
 		kept = append(kept, ids.Replace(c.line)+"\n")
 	}
 	if err := os.WriteFile(file, []byte(strings.Join(kept, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func execute(t *testing.T, driver, where, statement string) {
+	t.Helper()
+	db, err := sql.Open(driver, where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(statement); err != nil {
 		t.Fatal(err)
 	}
 }
