@@ -5,6 +5,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/app"
+	"holdfast/check"
 	"holdfast/check/audit"
 	"holdfast/client"
 	"holdfast/shop"
@@ -74,7 +77,28 @@ func fill(t *testing.T, dsn string) shopful {
 	if err != nil || report.Verdict != audit.Pass {
 		t.Fatalf("while it runs: %v %v", err, failures(report))
 	}
+	asked(t, r.Addresses)
 	return s
+}
+
+// asked has the running Holdfast check itself, and looks for the result among its metrics.
+func asked(t *testing.T, at app.Addresses) {
+	t.Helper()
+	if found, err := check.Stores(t.Context(), check.Addresses(at)); err != nil || len(found) > 0 {
+		t.Errorf("asked to check itself: %v %v", err, found)
+	}
+	resp, err := http.Get(at.Admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	metrics, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(metrics), `holdfast_verify_violations{invariant="I12"} 0`) {
+		t.Error("the metrics do not say what came of it")
+	}
 }
 
 func wait(t *testing.T, c *client.Client, id shop.OrderID, status shop.OrderStatus) {
