@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -14,6 +16,7 @@ import (
 	"holdfast/check/audit"
 	embedded "holdfast/embedded/bus"
 	"holdfast/platform/bus"
+	"holdfast/platform/httpx"
 	"holdfast/platform/outbox"
 	"holdfast/platform/policy"
 	"holdfast/resilience"
@@ -41,6 +44,10 @@ type Config struct {
 	AdminAddr string `koanf:"admin_addr"` // of health, metrics and the operator's commands
 	Seed      bool   `koanf:"seed"`       // put a small catalogue into an empty inventory
 	LogLevel  string `koanf:"log_level"`  // debug, info, warn, error
+
+	// Callers are those that have an API key beside the development one, with their keys. Orders belong to
+	// the caller that placed them.
+	Callers map[string]string `koanf:"callers"`
 
 	Store      Store           `koanf:"store"`
 	Bus        bus.Config      `koanf:"bus"` // with seeds: that Kafka instead of the embedded bus
@@ -174,6 +181,9 @@ func (c Config) Validate() error {
 	case c.Partitions < 1:
 		return errors.New("partitions must be at least 1")
 	}
+	if err := c.validateCallers(); err != nil {
+		return err
+	}
 	if err := c.Store.Policies.Validate(); err != nil {
 		return fmt.Errorf("store.policies.%w", err)
 	}
@@ -194,6 +204,24 @@ func (c Config) Validate() error {
 		if err := part.Validate(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// validateCallers says what is wrong with the API keys, without repeating one.
+func (c Config) validateCallers() error {
+	owners := map[string]string{}
+	for _, caller := range slices.Sorted(maps.Keys(c.Callers)) {
+		key := c.Callers[caller]
+		switch other, taken := owners[key]; {
+		case caller == "" || caller == string(DevCaller):
+			return fmt.Errorf("callers has %q; each needs a name of its own, and %s is whom the development key stands for", caller, DevCaller)
+		case len(key) < httpx.MinKey:
+			return fmt.Errorf("callers.%s must be an API key of at least %d characters", caller, httpx.MinKey)
+		case taken:
+			return fmt.Errorf("callers.%s has the same API key as callers.%s", caller, other)
+		}
+		owners[key] = caller
 	}
 	return nil
 }

@@ -62,6 +62,9 @@ func TestLoadRefuses(t *testing.T) {
 		{"a wait of nothing", "order:\n  watch_every: 0s\n", nil, nil, "order.watch_every"},
 		{"a lease shorter than a call", "payment:\n  calls:\n    lease: 1s\n", nil, nil, "lease"},
 		{"no partitions", "partitions: 0\n", nil, nil, "partitions"},
+		{"a short API key", "callers:\n  web: short\n", nil, nil, "callers.web must be an API key of at least 16"},
+		{"the development key's caller", "callers:\n  dev: 0123456789abcdef\n", nil, nil, `callers has "dev"`},
+		{"one API key for two", "callers:\n  app: 0123456789abcdef\n  web: 0123456789abcdef\n", nil, nil, "callers.web has the same API key as callers.app"},
 		{"no address of the provider", "payment:\n  provider_url: nowhere\n", nil, nil, "payment.provider_url"},
 	}
 	for _, test := range tests {

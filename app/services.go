@@ -55,7 +55,11 @@ func (a *App) services() (http.Handler, error) {
 	for _, parts := range [][]run.Component{a.orders.Components(), a.inventory.Components(), pay.Components(), ship.Components()} {
 		a.components = append(a.components, parts...)
 	}
-	keys, err := httpx.NewKeys(map[string]shop.Caller{a.key: DevCaller})
+	callers := map[string]shop.Caller{a.key: DevCaller}
+	for caller, key := range a.cfg.Callers {
+		callers[key] = shop.Caller(caller)
+	}
+	keys, err := httpx.NewKeys(callers)
 	if err != nil {
 		return nil, err
 	}

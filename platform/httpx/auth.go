@@ -8,8 +8,8 @@ import (
 	"holdfast/shop"
 )
 
-// minKey is the shortest API key that is taken.
-const minKey = 16
+// MinKey is the shortest API key that is taken.
+const MinKey = 16
 
 // Keys says whom an API key stands for. Only hashes are held, and a guess is looked up by its hash:
 // what the time of that may tell is about the hash, which helps nobody towards a key.
@@ -19,7 +19,7 @@ type Keys map[[sha256.Size]byte]shop.Caller
 func NewKeys(callers map[string]shop.Caller) (Keys, error) {
 	keys := make(Keys, len(callers))
 	for key, caller := range callers {
-		if len(key) < minKey {
+		if len(key) < MinKey {
 			return nil, shop.E(shop.Invalid, "httpx.NewKeys", "an API key is shorter than 16 characters")
 		}
 		if caller == "" {

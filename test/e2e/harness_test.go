@@ -1,36 +1,22 @@
 package e2e_test
 
 import (
-	"context"
-	"database/sql"
-	"errors"
-	"fmt"
-	"slices"
-	"strings"
-	"sync"
 	"testing"
-	"time"
-
-	_ "github.com/jackc/pgx/v5/stdlib" // to make a database for each service
 
 	"holdfast/app"
-	"holdfast/check"
-	"holdfast/check/audit"
 	"holdfast/client"
 	"holdfast/shop"
-	"holdfast/test/fakes"
-	"holdfast/test/postgres"
+	"holdfast/test/harness"
 )
 
-// limit bounds every wait of these tests. They wait for signals of the product, never for time to pass.
-const limit = 60 * time.Second
+// limit bounds every wait of these tests.
+const limit = harness.Limit
 
-// system is a Holdfast that runs in this process.
+// system is a Holdfast that runs in this process; package harness has what other tests share.
 type system struct {
-	*client.Client
+	*harness.System
 	addresses app.Addresses
 	key       string
-	stores    audit.Config
 	stop      func() error
 }
 
@@ -45,177 +31,51 @@ func each(t *testing.T, test func(t *testing.T, s *system)) {
 	}
 }
 
-// quick is a configuration whose waits are short.
 func quick(t *testing.T, driver string) app.Config {
 	t.Helper()
-	cfg := app.Defaults()
-	cfg.Data, cfg.Addr, cfg.AdminAddr, cfg.Seed = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", false
-	cfg.Carrier.DispatchAfter = 200 * time.Millisecond
-	cfg.PSP.Slow = 500 * time.Millisecond
-	cfg.Payment.Provider.CallTimeout, cfg.Shipping.Carrier.CallTimeout = time.Second, time.Second
-	cfg.Payment.RetryMax, cfg.Shipping.RetryMax = 200*time.Millisecond, 200*time.Millisecond
-	cfg.Payment.UndoFailures = 5
-	// Many of them share this machine's processors, and what each says of its load is not about it.
-	cfg.Order.StrainMax, cfg.Order.BacklogFrom, cfg.Order.BacklogMax = 0, 5*time.Second, 10*time.Second
-	if driver == "postgres" {
-		cfg.Store.Driver, cfg.Store.DSN, cfg.Store.MaxConns = driver, databases(t), 8
-	}
-	return cfg
-}
-
-// databases makes a database for each service and returns their address with {service} in it.
-func databases(t *testing.T) string {
-	t.Helper()
-	dsn := postgres.DSN(t)
-	db, err := sql.Open("pgx", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	var name string
-	if err := db.QueryRow(`SELECT current_database()`).Scan(&name); err != nil {
-		t.Fatal(err)
-	}
-	for _, service := range []string{"order", "inventory", "payment", "shipping"} {
-		if _, err := db.Exec(fmt.Sprintf(`CREATE DATABASE %q`, name+"_"+service)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return strings.Replace(dsn, "dbname="+name, "dbname="+name+"_{service}", 1)
+	return harness.Quick(t, driver)
 }
 
 // start runs a Holdfast until the test ends.
 func start(t *testing.T, cfg app.Config) *system {
 	t.Helper()
-	return startWith(t, cfg, fakes.Deps(t))
+	return wrap(harness.Start(t, cfg))
 }
 
 func startWith(t *testing.T, cfg app.Config, deps shop.Deps) *system {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	ready := make(chan app.Ready, 1)
-	ended := make(chan error, 1)
-	go func() { ended <- app.Run(ctx, cfg, deps, func(r app.Ready) { ready <- r }) }()
-	s := &system{stores: app.AuditConfig(cfg), stop: sync.OnceValue(func() error { cancel(); return <-ended })}
-	t.Cleanup(func() {
-		if err := s.stop(); err != nil {
-			t.Errorf("stop: %v", err)
-		}
-	})
-	select {
-	case r := <-ready:
-		s.addresses, s.key = r.Addresses, r.Key
-	case err := <-ended:
-		ended <- err
-		t.Fatalf("start: %v", err)
-	}
-	var err error
-	if s.Client, err = client.New(s.addresses.API, s.key, nil); err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return wrap(harness.StartWith(t, cfg, deps))
 }
 
-// item makes an item with stock.
+func wrap(s *harness.System) *system { return &system{s, s.Addresses, s.Key, s.Stop} }
+
 func (s *system) item(t *testing.T, sku shop.SKU, price shop.Amount, stock int64) {
 	t.Helper()
-	if _, err := s.PutItem(t.Context(), sku, 0, shop.PutItem{Name: string(sku), UnitPrice: price, Currency: "EUR"}); err != nil {
-		t.Fatal(err)
-	}
-	if stock == 0 {
-		return
-	}
-	if _, err := s.Receive(t.Context(), client.NewKey(), sku, shop.Receipt{Quantity: stock}); err != nil {
-		t.Fatal(err)
-	}
+	s.Item(t, sku, price, stock)
 }
 
-// command is an order of lines, as SKU and quantity in turn.
 func command(payment, postal string, lines ...shop.PlaceLine) shop.PlaceOrder {
-	return shop.PlaceOrder{CustomerID: "cus_1", Currency: "EUR", PaymentMethod: payment, Lines: lines,
-		ShippingAddress: shop.Address{Name: "A. Reader", Line1: "1 Long Street", City: "Berlin", PostalCode: postal, Country: "DE"}}
+	return harness.Command(payment, postal, lines...)
 }
 
-func line(sku shop.SKU, n int64) shop.PlaceLine { return shop.PlaceLine{SKU: sku, Quantity: n} }
+func line(sku shop.SKU, n int64) shop.PlaceLine { return harness.Line(sku, n) }
 
-// place places an order that must be accepted.
 func (s *system) place(t *testing.T, cmd shop.PlaceOrder) shop.Order {
 	t.Helper()
-	p, err := s.PlaceOrder(t.Context(), client.NewKey(), cmd, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p.Order
+	return s.Place(t, cmd)
 }
 
-// until follows an order until it has one of the statuses.
 func (s *system) until(t *testing.T, id shop.OrderID, statuses ...shop.OrderStatus) shop.Order {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	var last shop.Order
-	for o, err := range s.Watch(ctx, id, 0) {
-		if err != nil {
-			t.Fatalf("%s is %s (%s), wanted %v: %v", id, last.Status, last.Reason, statuses, err)
-		}
-		last = o
-		for _, status := range statuses {
-			if o.Status == status {
-				return o
-			}
-		}
-	}
-	t.Fatalf("%s ended as %s (%s), wanted %v", id, last.Status, last.Reason, statuses)
-	return last
+	return s.Until(t, id, statuses...)
 }
 
-// problem asserts that err is a problem with a code.
 func problem(t *testing.T, err error, code string) *client.Problem {
 	t.Helper()
-	var p *client.Problem
-	if !errors.As(err, &p) || p.Code != code {
-		t.Fatalf("got %v, want the problem %s", err, code)
-	}
-	return p
+	return harness.Problem(t, err, code)
 }
 
-// verify compares everything with the outside parties' ledgers. Orders that are meant to wait for an
-// operator are named.
 func (s *system) verify(t *testing.T, waiting ...shop.OrderID) {
 	t.Helper()
-	w, err := check.Look(t.Context(), s.Client, check.Addresses(s.addresses), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, v := range w.Verify(nil) {
-		expected := false
-		for _, id := range waiting {
-			expected = expected || v.Order == string(id)
-		}
-		if !expected {
-			t.Errorf("violated: %s", v)
-		}
-	}
-	s.audit(t, waiting...)
-}
-
-// audit has the stores checked.
-func (s *system) audit(t *testing.T, waiting ...shop.OrderID) {
-	t.Helper()
-	cfg := s.stores
-	cfg.AtRest = true
-	if len(waiting) > 0 {
-		cfg.Grace = time.Second // what waits does so for ever
-	}
-	r, err := audit.Run(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, x := range r.Failed() {
-		for _, o := range x.Items {
-			if !slices.Contains(waiting, shop.OrderID(o.ID)) {
-				t.Errorf("stores: %s %s: %s", x.ID, o.ID, o.Detail)
-			}
-		}
-	}
+	s.Verify(t, waiting...)
 }

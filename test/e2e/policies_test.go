@@ -1,8 +1,6 @@
 package e2e_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,69 +15,28 @@ import (
 	"holdfast/platform/policy"
 	"holdfast/resilience"
 	"holdfast/shop"
+	"holdfast/test/harness"
 )
 
 // faults makes an outside party fail, and well again with none.
 func (s *system) faults(t *testing.T, url string, faults ...check.Fault) {
 	t.Helper()
-	body, err := json.Marshal(map[string]any{"faults": append([]check.Fault{}, faults...)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url+"/faults", bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK {
-		t.Fatalf("%d %s", resp.StatusCode, b)
-	}
+	s.Faults(t, url, faults...)
 }
 
-// arrivals is how many requests of an operation an outside party has got.
 func arrivals(t *testing.T, url, operation string) int {
 	t.Helper()
-	resp, err := http.Get(url + "/arrivals") //nolint:noctx // a test's own request to loopback
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var a struct {
-		ByOperation map[string]int `json:"by_operation"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-		t.Fatal(err)
-	}
-	return a.ByOperation[operation]
+	return harness.Arrivals(t, url, operation, "")
 }
 
-// policy returns the state of a policy by its name and kind.
 func (s *system) policy(t *testing.T, name, kind string) policy.State {
 	t.Helper()
-	var list struct{ Items []policy.State }
-	s.admin(t, http.MethodGet, "/admin/v1/policies", &list)
-	for _, p := range list.Items {
-		if p.Name == name && p.Policy == kind {
-			return p
-		}
-	}
-	t.Fatalf("there is no %s %s", kind, name)
-	return policy.State{}
+	return s.Policy(t, name, kind)
 }
 
-// eventually waits for a condition that the product brings about by itself.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !holds(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-		time.Sleep(10 * time.Millisecond) // between two looks at another process's state
-	}
+	harness.Eventually(t, what, holds)
 }
 
 // embeddedOnly is a Holdfast on SQLite whose configuration was changed.

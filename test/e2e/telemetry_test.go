@@ -86,7 +86,7 @@ func TestTelemetry(t *testing.T) {
 	o := s.placeTraced(t, cmd, "00-"+trace+"-00f067aa0ba902b7-01")
 	s.until(t, o.ID, shop.Fulfilled)
 	s.trouble(t, cmd)
-	metrics := s.metrics(t)
+	metrics := s.Metrics(t)
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -166,21 +166,6 @@ func (s *system) trouble(t *testing.T, cmd shop.PlaceOrder) {
 	if p := problem(t, err, "validation_failed"); strings.Contains(p.Error(), card) {
 		t.Errorf("the answer says the number again: %v", p)
 	}
-}
-
-// metrics reads the operator's metrics.
-func (s *system) metrics(t *testing.T) string {
-	t.Helper()
-	resp, err := http.Get(s.addresses.Admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(b, []byte("holdfast_")) {
-		t.Fatalf("metrics: %d %v %s", resp.StatusCode, err, b)
-	}
-	return string(b)
 }
 
 // filesWith lists the files below dir that contain a text.

@@ -1,0 +1,214 @@
+// Package harness runs a whole Holdfast in the test's process, and does with it what a customer, an
+// operator and an outside party can do.
+package harness
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // to make a database for each service
+
+	"holdfast/app"
+	"holdfast/check"
+	"holdfast/check/audit"
+	"holdfast/client"
+	"holdfast/shop"
+	"holdfast/test/fakes"
+	"holdfast/test/postgres"
+)
+
+// Limit bounds every wait of these tests. They wait for signals of the product, never for time to pass.
+const Limit = 60 * time.Second
+
+// System is a Holdfast that runs in this process.
+type System struct {
+	*client.Client
+	Addresses app.Addresses
+	Key       string
+	Stop      func() error // in order; the second call returns what the first did
+	Stores    audit.Config // what Verify looks into
+}
+
+// Quick is a configuration whose waits are short.
+func Quick(t *testing.T, driver string) app.Config {
+	t.Helper()
+	cfg := app.Defaults()
+	cfg.Data, cfg.Addr, cfg.AdminAddr, cfg.Seed = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", false
+	cfg.Carrier.DispatchAfter = 200 * time.Millisecond
+	cfg.PSP.Slow = 500 * time.Millisecond
+	cfg.Payment.Provider.CallTimeout, cfg.Shipping.Carrier.CallTimeout = time.Second, time.Second
+	cfg.Payment.RetryMax, cfg.Shipping.RetryMax = 200*time.Millisecond, 200*time.Millisecond
+	cfg.Payment.UndoFailures = 5
+	// Many of them share this machine's processors, and what each says of its load is not about it.
+	cfg.Order.StrainMax, cfg.Order.BacklogFrom, cfg.Order.BacklogMax = 0, 5*time.Second, 10*time.Second
+	if driver == "postgres" {
+		cfg.Store.Driver, cfg.Store.DSN, cfg.Store.MaxConns = driver, databases(t), 8
+	}
+	return cfg
+}
+
+// databases makes a database for each service and returns their address with {service} in it.
+func databases(t *testing.T) string {
+	t.Helper()
+	dsn := postgres.DSN(t)
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var name string
+	if err := db.QueryRow(`SELECT current_database()`).Scan(&name); err != nil {
+		t.Fatal(err)
+	}
+	for _, service := range []string{"order", "inventory", "payment", "shipping"} {
+		if _, err := db.Exec(fmt.Sprintf(`CREATE DATABASE %q`, name+"_"+service)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return strings.Replace(dsn, "dbname="+name, "dbname="+name+"_{service}", 1)
+}
+
+// Start runs a Holdfast until the test ends.
+func Start(t *testing.T, cfg app.Config) *System {
+	t.Helper()
+	return StartWith(t, cfg, fakes.Deps(t))
+}
+
+// StartWith runs a Holdfast with dependencies of the test's choice.
+func StartWith(t *testing.T, cfg app.Config, deps shop.Deps) *System {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ready := make(chan app.Ready, 1)
+	ended := make(chan error, 1)
+	go func() { ended <- app.Run(ctx, cfg, deps, func(r app.Ready) { ready <- r }) }()
+	s := &System{Stores: app.AuditConfig(cfg), Stop: sync.OnceValue(func() error { cancel(); return <-ended })}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	select {
+	case r := <-ready:
+		s.Addresses, s.Key = r.Addresses, r.Key
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("start: %v", err)
+	}
+	var err error
+	if s.Client, err = client.New(s.Addresses.API, s.Key, nil); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Item makes an item with stock.
+func (s *System) Item(t *testing.T, sku shop.SKU, price shop.Amount, stock int64) {
+	t.Helper()
+	if _, err := s.PutItem(t.Context(), sku, 0, shop.PutItem{Name: string(sku), UnitPrice: price, Currency: "EUR"}); err != nil {
+		t.Fatal(err)
+	}
+	if stock == 0 {
+		return
+	}
+	if _, err := s.Receive(t.Context(), client.NewKey(), sku, shop.Receipt{Quantity: stock}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Command is an order of lines.
+func Command(payment, postal string, lines ...shop.PlaceLine) shop.PlaceOrder {
+	return shop.PlaceOrder{CustomerID: "cus_1", Currency: "EUR", PaymentMethod: payment, Lines: lines,
+		ShippingAddress: shop.Address{Name: "A. Reader", Line1: "1 Long Street", City: "Berlin", PostalCode: postal, Country: "DE"}}
+}
+
+// Line is a line of an order.
+func Line(sku shop.SKU, n int64) shop.PlaceLine { return shop.PlaceLine{SKU: sku, Quantity: n} }
+
+// Place places an order that must be accepted.
+func (s *System) Place(t *testing.T, cmd shop.PlaceOrder) shop.Order {
+	t.Helper()
+	p, err := s.PlaceOrder(t.Context(), client.NewKey(), cmd, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Order
+}
+
+// Until follows an order until it has one of the statuses.
+func (s *System) Until(t *testing.T, id shop.OrderID, statuses ...shop.OrderStatus) shop.Order {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), Limit)
+	defer cancel()
+	var last shop.Order
+	for o, err := range s.Watch(ctx, id, 0) {
+		if err != nil {
+			t.Fatalf("%s is %s (%s), wanted %v: %v", id, last.Status, last.Reason, statuses, err)
+		}
+		last = o
+		for _, status := range statuses {
+			if o.Status == status {
+				return o
+			}
+		}
+	}
+	t.Fatalf("%s ended as %s (%s), wanted %v", id, last.Status, last.Reason, statuses)
+	return last
+}
+
+// Problem asserts that err is a problem with a code.
+func Problem(t *testing.T, err error, code string) *client.Problem {
+	t.Helper()
+	var p *client.Problem
+	if !errors.As(err, &p) || p.Code != code {
+		t.Fatalf("got %v, want the problem %s", err, code)
+	}
+	return p
+}
+
+// Verify compares everything with the outside parties' ledgers, and has the stores checked. Orders that are
+// meant to wait for an operator are named.
+func (s *System) Verify(t *testing.T, waiting ...shop.OrderID) {
+	t.Helper()
+	w, err := check.Look(t.Context(), s.Client, check.Addresses(s.Addresses), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range w.Verify(nil) {
+		expected := false
+		for _, id := range waiting {
+			expected = expected || v.Order == string(id)
+		}
+		if !expected {
+			t.Errorf("violated: %s", v)
+		}
+	}
+	s.audit(t, waiting...)
+}
+
+// audit has the stores checked.
+func (s *System) audit(t *testing.T, waiting ...shop.OrderID) {
+	t.Helper()
+	cfg := s.Stores
+	cfg.AtRest = true
+	if len(waiting) > 0 {
+		cfg.Grace = time.Second // what waits does so for ever
+	}
+	r, err := audit.Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range r.Failed() {
+		for _, o := range x.Items {
+			if !slices.Contains(waiting, shop.OrderID(o.ID)) {
+				t.Errorf("stores: %s %s: %s", x.ID, o.ID, o.Detail)
+			}
+		}
+	}
+}
