@@ -22,6 +22,7 @@ type Fault struct {
 	Status    int     `json:"status,omitempty"`
 	Lose      string  `json:"lose,omitempty"` // request or answer
 	Rate      float64 `json:"rate,omitempty"`
+	Count     int     `json:"count,omitempty"` // calls, after which it has ended
 }
 
 // Phase is a part of an experiment: a load, and what is wrong meanwhile.

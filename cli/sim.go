@@ -19,9 +19,10 @@ func (s *session) sim() *cobra.Command {
 		Long: `Runs the payment provider or the carrier that "holdfast up" has built in, as a process of its own:
 for tests that kill one and not the other, or as a target for other systems.
 
-Either can be made to fail while it runs: PUT /faults makes it slow, refuse, lose requests or answers, or
-answer garbage, for a share of the calls or for a while; GET /faults tells how many calls each fault has
-hit, and DELETE /faults heals it. Faults are kept in memory only. docs/api.md has them all.
+Either can be made to fail while it runs: PUT /faults makes it slow, refuse, lose requests or answers,
+reset connections, or answer garbage, half or in drips, for a share of the calls, for some of them or for a
+while; GET /faults tells how many calls each fault has hit, and DELETE /faults heals it. Faults are kept in
+memory only. docs/failure-injection.md has them all, and a recipe for CI.
 
   curl -X PUT ADDRESS/faults -d '{"faults":[{"operation":"*","status":503,"rate":0.25,"for":"60s"}]}'`,
 	}

@@ -21,7 +21,7 @@ const (
 	allOperations = "*"
 )
 
-// What a fault may lose.
+// What a fault may lose, or reset the connection in place of.
 const (
 	loseRequest = "request"
 	loseAnswer  = "answer"
@@ -41,37 +41,57 @@ type fault struct {
 	RetryAfter span    `json:"retry_after,omitempty"` // of 429 and 503, in whole seconds
 	Lose       string  `json:"lose,omitempty"`
 	Garbage    bool    `json:"garbage,omitempty"`
+	Reset      string  `json:"reset,omitempty"`
+	Truncate   bool    `json:"truncate,omitempty"`
+	Drip       span    `json:"drip,omitempty"`
 	Rate       float64 `json:"rate"`
-	For        span    `json:"for,omitempty"` // 0: until it is taken away
+	Count      int64   `json:"count,omitempty"` // of calls that it hits; 0: any number
+	After      span    `json:"after,omitempty"` // it begins so long after it was set
+	For        span    `json:"for,omitempty"`   // 0: until it is taken away
 }
 
 // passes tells whether a call that is hit is done all the same.
-func (f *fault) passes() bool { return f.Status == 0 && !f.Garbage && f.Lose != loseRequest }
+func (f *fault) passes() bool {
+	return f.Status == 0 && !f.Garbage && f.Lose != loseRequest && f.Reset != loseRequest
+}
 
-// parseFaults reads {"faults":[…]}. A member that it does not know is refused, since a fault that is
+// ends counts the members that say how a call ends, of which there may be one.
+func (f *fault) ends() (n int) {
+	for _, set := range []bool{f.Status != 0, f.Lose != "", f.Garbage, f.Reset != "", f.Truncate, f.Drip != 0} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
+// parseFaults reads {"seed":1,"faults":[…]}; a seed of 0 is none. A member that it does not know is refused, since a fault that is
 // misspelt would let a test pass that should fail.
-func parseFaults(b []byte, operations []string) ([]fault, *Problem) {
+func parseFaults(b []byte, operations []string) (faults []fault, seed uint64, problem *Problem) {
 	var doc map[string]json.RawMessage
 	if !into(b, &doc) {
-		return nil, badFault("The body must be an object with the member faults.")
+		return nil, 0, badFault("The body must be an object with the member faults.")
 	}
 	for _, name := range slices.Sorted(maps.Keys(doc)) {
-		if name != "faults" {
-			return nil, badFault(fmt.Sprintf("%q is not known here; the only member is faults.", name))
+		if name != "faults" && name != "seed" {
+			return nil, 0, badFault(fmt.Sprintf("%q is not known here; the members are faults and seed.", name))
 		}
+	}
+	if text, ok := doc["seed"]; ok && (!into(text, &seed) || seed == 0) {
+		return nil, 0, badFault("seed must be a whole number above 0.")
 	}
 	var texts []json.RawMessage
 	if !into(doc["faults"], &texts) || len(texts) > maxFaults {
-		return nil, badFault(fmt.Sprintf("faults must be a list of at most %d faults.", maxFaults))
+		return nil, 0, badFault(fmt.Sprintf("faults must be a list of at most %d faults.", maxFaults))
 	}
-	faults := make([]fault, len(texts))
+	faults = make([]fault, len(texts))
 	for i, text := range texts {
 		var wrong string
 		if faults[i], wrong = parseFault(text, operations); wrong != "" {
-			return nil, badFault(fmt.Sprintf("faults[%d]%s.", i, wrong))
+			return nil, 0, badFault(fmt.Sprintf("faults[%d]%s.", i, wrong))
 		}
 	}
-	return faults, nil
+	return faults, seed, nil
 }
 
 func badFault(message string) *Problem {
@@ -80,25 +100,23 @@ func badFault(message string) *Problem {
 
 // parseFault reads a fault. What is wrong begins with the member's name.
 func parseFault(b []byte, operations []string) (f fault, wrong string) {
-	var members map[string]json.RawMessage
-	if !into(b, &members) {
+	var given map[string]json.RawMessage
+	if !into(b, &given) {
 		return f, " must be an object"
 	}
 	f = fault{Operation: allOperations, Rate: 1}
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if right := f.set(name, members[name], operations); right != "" {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if right := f.set(name, given[name], operations); right != "" {
 			return f, "." + name + " " + right
 		}
 	}
 	switch {
 	case f.RetryAfter != 0 && f.Status != http.StatusTooManyRequests && f.Status != http.StatusServiceUnavailable:
 		return f, ".retry_after goes with status 429 or 503 only"
-	case f.Status != 0 && f.Lose != "":
-		return f, ".lose and status exclude each other; either can have a latency"
-	case f.Garbage && (f.Status != 0 || f.Lose != ""):
-		return f, ".garbage excludes status and lose; it can have a latency"
-	case f.passes() && f.Latency == 0 && f.Lose == "":
-		return f, " does nothing; it must have latency, status, lose or garbage"
+	case f.ends() > 1:
+		return f, " has more than one of status, lose, garbage, reset, truncate and drip; each can have a latency, and none another"
+	case f.ends() == 0 && f.Latency == 0:
+		return f, " does nothing; it must have latency, status, lose, garbage, reset, truncate or drip"
 	}
 	return f, ""
 }
@@ -129,6 +147,21 @@ func (f *fault) set(name string, value []byte, operations []string) (right strin
 	case "garbage":
 		right = "must be true or false"
 		ok = into(value, &f.Garbage)
+	case "reset":
+		right = "must be " + loseRequest + ", so that nothing is done, or " + loseAnswer + ", so that nobody learns what was done"
+		ok = into(value, &f.Reset) && (f.Reset == loseRequest || f.Reset == loseAnswer)
+	case "truncate":
+		right = "must be true or false"
+		ok = into(value, &f.Truncate)
+	case "drip":
+		right = `must be a duration above 0 and up to 1m, such as "5s"`
+		ok = duration(value, &f.Drip) && time.Duration(f.Drip) <= maxLatency
+	case "count":
+		right = "must be a whole number above 0"
+		ok = into(value, &f.Count) && f.Count > 0
+	case "after":
+		right = `must be a duration above 0, such as "10s"`
+		ok = duration(value, &f.After)
 	case "rate":
 		right = "must be a number above 0 and up to 1"
 		ok = into(value, &f.Rate) && f.Rate > 0 && f.Rate <= 1
@@ -136,13 +169,16 @@ func (f *fault) set(name string, value []byte, operations []string) (right strin
 		right = `must be a duration above 0, such as "60s"`
 		ok = duration(value, &f.For)
 	default:
-		right = "is not known; a fault has operation, latency, status, retry_after, lose, garbage, rate and for"
+		right = "is not known; a fault has " + strings.Join(members, ", ")
 	}
 	if ok {
 		return ""
 	}
 	return right
 }
+
+// members are those of a fault.
+var members = []string{"operation", "latency", "status", "retry_after", "lose", "garbage", "reset", "truncate", "drip", "rate", "count", "after", "for"}
 
 // into decodes a value that must be there.
 func into(value []byte, v any) bool {

@@ -2,12 +2,9 @@ package party
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
-	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,9 +14,6 @@ import (
 // keptWhere says in each list how long it lasts.
 const keptWhere = "in memory only: a restart forgets them"
 
-// garbage is the answer of something that is in front of a party, and broken.
-const garbage = "<!DOCTYPE html>\n<html><head><title>Welcome</title></head><body><h1>It works!</h1></body></html>\n"
-
 // Faults are what goes wrong with calls, whatever they ask for. They act in front of what a call itself
 // makes a party do. Who tests against a party sets them over HTTP. They are kept in memory only.
 type Faults struct {
@@ -27,20 +21,29 @@ type Faults struct {
 	door     *Door
 	clock    shop.Clock
 	rand     shop.Rand
-	list     atomic.Pointer[[]*active] // replaced as a whole
+	list     atomic.Pointer[set] // replaced as a whole
+}
+
+// set are the faults of one PUT. With a seed they draw from it, so that the same calls in the same order
+// meet the same faults again.
+type set struct {
+	seed   uint64
+	rand   shop.Rand
+	faults []*active
 }
 
 // active is a fault that was set.
 type active struct {
 	fault
-	ends time.Time // zero: it is taken away
-	hits atomic.Int64
+	begins time.Time
+	ends   time.Time // zero: it is taken away
+	hits   atomic.Int64
 }
 
 // NewFaults returns an empty list of faults, for the operations that arrivals counts.
 func NewFaults(arrivals *Arrivals, door *Door, deps shop.Deps) *Faults {
 	f := &Faults{arrivals: arrivals, door: door, clock: deps.Clock, rand: deps.Rand}
-	f.list.Store(new([]*active))
+	f.list.Store(new(set))
 	return f
 }
 
@@ -50,7 +53,7 @@ func (f *Faults) Mount(mux *http.ServeMux) {
 	mux.HandleFunc("GET /faults", f.show)
 	mux.HandleFunc("PUT /faults", f.replace)
 	mux.HandleFunc("DELETE /faults", func(w http.ResponseWriter, _ *http.Request) {
-		f.list.Store(new([]*active))
+		f.list.Store(new(set))
 		w.WriteHeader(http.StatusNoContent)
 	})
 }
@@ -66,10 +69,12 @@ func (f *Faults) show(w http.ResponseWriter, _ *http.Request) {
 	}
 	doc := struct {
 		Kept   string  `json:"kept"`
+		Seed   uint64  `json:"seed,omitempty"`
 		Faults []shown `json:"faults"`
-	}{keptWhere, []shown{}}
-	now := f.clock.Now()
-	for _, a := range *f.list.Load() {
+	}{Kept: keptWhere, Faults: []shown{}}
+	now, list := f.clock.Now(), f.list.Load()
+	doc.Seed = list.seed
+	for _, a := range list.faults {
 		doc.Faults = append(doc.Faults, shown{a.fault, a.ends.UTC(), a.ended(now), a.hits.Load()})
 	}
 	b, err := json.Marshal(doc)
@@ -85,36 +90,55 @@ func (f *Faults) replace(w http.ResponseWriter, r *http.Request) {
 		problem.ServeHTTP(w, r)
 		return
 	}
-	faults, problem := parseFaults(body, f.arrivals.operations)
+	faults, seed, problem := parseFaults(body, f.arrivals.operations)
 	if problem != nil {
 		problem.ServeHTTP(w, r)
 		return
 	}
 	now := f.clock.Now()
-	list := make([]*active, len(faults))
-	for i, one := range faults {
-		list[i] = &active{fault: one}
-		if one.For > 0 {
-			list[i].ends = now.Add(time.Duration(one.For))
-		}
+	list := &set{seed: seed, rand: f.rand}
+	if seed != 0 {
+		list.rand = &seeded{state: seed}
 	}
-	f.list.Store(&list)
+	for _, one := range faults {
+		a := &active{fault: one, begins: now.Add(time.Duration(one.After))}
+		if one.For > 0 {
+			a.ends = a.begins.Add(time.Duration(one.For))
+		}
+		list.faults = append(list.faults, a)
+	}
+	f.list.Store(list)
 	f.show(w, r)
 }
 
-func (a *active) ended(now time.Time) bool { return !a.ends.IsZero() && !now.Before(a.ends) }
+// ended tells whether a fault will hit nothing more.
+func (a *active) ended(now time.Time) bool {
+	return !a.ends.IsZero() && !now.Before(a.ends) || a.Count > 0 && a.hits.Load() >= a.Count
+}
+
+// hit counts a call, unless the fault has hit as many as it may.
+func (a *active) hit() bool {
+	if n := a.hits.Add(1); a.Count == 0 || n <= a.Count {
+		return true
+	}
+	a.hits.Add(-1)
+	return false
+}
 
 // draw returns the first fault that hits a call, nil if none does.
 func (f *Faults) draw(operation string) *active {
-	for _, a := range *f.list.Load() {
-		if a.Operation != allOperations && a.Operation != operation || a.ended(f.clock.Now()) {
+	list := f.list.Load()
+	for _, a := range list.faults {
+		now := f.clock.Now()
+		if a.Operation != allOperations && a.Operation != operation || now.Before(a.begins) || a.ended(now) {
 			continue
 		}
-		if a.Rate < 1 && f.rand.Float64() >= a.Rate {
+		if a.Rate < 1 && list.rand.Float64() >= a.Rate {
 			continue
 		}
-		a.hits.Add(1)
-		return a
+		if a.hit() {
+			return a
+		}
 	}
 	return nil
 }
@@ -147,51 +171,6 @@ func (f *Faults) Around(operation string, reference func(id string) string, do h
 		}
 		f.act(hit, w, r, do)
 	}
-}
-
-// act does what a fault does once its latency has passed.
-func (f *Faults) act(hit *active, w http.ResponseWriter, r *http.Request, do http.HandlerFunc) {
-	switch {
-	case hit.Status != 0:
-		if hit.RetryAfter > 0 {
-			w.Header().Set("Retry-After", strconv.Itoa(int(time.Duration(hit.RetryAfter)/time.Second)))
-		}
-		(&Problem{hit.Status, "fault", "Nothing was done: PUT /faults asks for this answer."}).ServeHTTP(w, r)
-	case hit.Garbage:
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = io.WriteString(w, garbage) // where nobody listens any more, nobody is told
-	case hit.Lose == loseRequest:
-		f.door.Hold(r.Context())
-		Drop()
-	case hit.Lose == loseAnswer:
-		ctx, gone := context.WithCancel(r.Context())
-		defer gone()
-		lost := &lostAnswer{header: make(http.Header), hold: sync.OnceFunc(func() { f.door.Hold(ctx); gone() })}
-		do(lost, r.WithContext(ctx))
-		lost.hold()
-		Drop()
-	default:
-		do(w, r)
-	}
-}
-
-// lostAnswer takes an answer that its caller will not get. It holds whoever writes it until the caller has
-// given up, and then ends the call's context: so the party finds out what it finds out of any lost answer.
-type lostAnswer struct {
-	header http.Header
-	hold   func()
-}
-
-// Header returns headers that nobody will see.
-func (l *lostAnswer) Header() http.Header { return l.header }
-
-// WriteHeader waits.
-func (l *lostAnswer) WriteHeader(int) { l.hold() }
-
-// Write waits, and takes all of it.
-func (l *lostAnswer) Write(p []byte) (int, error) {
-	l.hold()
-	return len(p), nil
 }
 
 // hear reads the body of a call that a fault has hit, and leaves it to be read again. A server notices that

@@ -35,7 +35,9 @@ type stall struct {
 	t     *testing.T
 	clock *fakes.Clock
 	mux   *http.ServeMux
-	sold  int
+
+	mu   sync.Mutex // calls may come at once
+	sold int
 }
 
 func newStall(t *testing.T, rolls ...float64) *stall {
@@ -49,7 +51,9 @@ func newStall(t *testing.T, rolls ...float64) *stall {
 	s.mux.Handle("GET /arrivals", arrivals)
 	for pattern, operation := range map[string]string{"POST /buy": "buy", "GET /look": "look"} {
 		s.mux.HandleFunc(pattern, faults.Around(operation, func(string) string { return "" }, func(w http.ResponseWriter, _ *http.Request) {
+			s.mu.Lock()
 			s.sold++
+			s.mu.Unlock()
 			party.Answer(w, http.StatusOK, []byte(`{}`))
 		}))
 	}
@@ -134,7 +138,10 @@ func TestFaultsBadInput(t *testing.T) {
 		`{}`:                            "faults must be a list of at most 100 faults.",
 		`{"faults":null}`:               "faults must be a list of at most 100 faults.",
 		`{"faults":{}}`:                 "faults must be a list of at most 100 faults.",
-		`{"faults":[],"fault":1}`:       `"fault" is not known here; the only member is faults.`,
+		`{"faults":[],"fault":1}`:       `"fault" is not known here; the members are faults and seed.`,
+		`{"faults":[],"seed":0}`:        "seed must be a whole number above 0.",
+		`{"faults":[],"seed":-1}`:       "seed must be a whole number above 0.",
+		`{"faults":[],"seed":"x"}`:      "seed must be a whole number above 0.",
 		`{"faults":[{"status":500},7]}`: "faults[1] must be an object.",
 		`{"faults":[null]}`:             "faults[0] must be an object.",
 		`{"faults":[` + strings.Repeat(`{"status":500},`, 100) + `{"status":500}]}`: "faults must be a list of at most 100 faults.",
@@ -149,7 +156,9 @@ func TestFaultsBadInput(t *testing.T) {
 		lasts     = `faults[0].for must be a duration above 0, such as "60s".`
 		operation = "faults[0].operation must be buy, look or *, which stands for all."
 		lose      = "faults[0].lose must be request, so that nothing is done, or answer, so that nobody learns what was done."
-		unknown   = " is not known; a fault has operation, latency, status, retry_after, lose, garbage, rate and for."
+		unknown   = " is not known; a fault has operation, latency, status, retry_after, lose, garbage, reset, truncate, drip, rate, count, after, for."
+		more      = "faults[0] has more than one of status, lose, garbage, reset, truncate and drip; each can have a latency, and none another."
+		nothing   = "faults[0] does nothing; it must have latency, status, lose, garbage, reset, truncate or drip."
 	)
 	for fault, want := range map[string]string{
 		`"status":200`: status, `"status":399`: status, `"status":600`: status, `"status":"503"`: status, `"status":503.5`: status, `"status":null`: status,
@@ -161,14 +170,24 @@ func TestFaultsBadInput(t *testing.T) {
 		`"operation":"capture","status":500`: operation, `"operation":7,"status":500`: operation, `"operation":"Buy","status":500`: operation,
 		`"lose":"both"`: lose, `"lose":true`: lose, `"lose":""`: lose,
 		`"garbage":"yes"`:                   "faults[0].garbage must be true or false.",
+		`"reset":"both"`:                    "faults[0].reset must be request, so that nothing is done, or answer, so that nobody learns what was done.",
+		`"truncate":1`:                      "faults[0].truncate must be true or false.",
+		`"drip":"61s"`:                      `faults[0].drip must be a duration above 0 and up to 1m, such as "5s".`,
+		`"status":500,"count":0`:            "faults[0].count must be a whole number above 0.",
+		`"status":500,"count":1.5`:          "faults[0].count must be a whole number above 0.",
+		`"status":500,"after":"0s"`:         `faults[0].after must be a duration above 0, such as "10s".`,
+		`"reset":"answer","truncate":true`:  more,
+		`"drip":"1s","truncate":true`:       more,
+		`"drip":"1s","status":500`:          more,
+		`"truncate":false`:                  nothing,
 		`"state":503`:                       "faults[0].state" + unknown,
 		`"Status":503`:                      "faults[0].Status" + unknown,
 		`"status":503,"hits":1`:             "faults[0].hits" + unknown,
-		`"status":503,"lose":"answer"`:      "faults[0].lose and status exclude each other; either can have a latency.",
-		`"status":503,"garbage":true`:       "faults[0].garbage excludes status and lose; it can have a latency.",
-		`"lose":"request","garbage":true`:   "faults[0].garbage excludes status and lose; it can have a latency.",
-		``:                                  "faults[0] does nothing; it must have latency, status, lose or garbage.",
-		`"operation":"buy","garbage":false`: "faults[0] does nothing; it must have latency, status, lose or garbage.",
+		`"status":503,"lose":"answer"`:      more,
+		`"status":503,"garbage":true`:       more,
+		`"lose":"request","garbage":true`:   more,
+		``:                                  nothing,
+		`"operation":"buy","garbage":false`: nothing,
 	} {
 		s.refuses(`{"faults":[{`+fault+`}]}`, want)
 	}

@@ -93,4 +93,3 @@ func started(t *testing.T, cfg app.Config) *harness.System {
 	s.Item(t, "TEA", 450, 100_000)
 	return s
 }
-

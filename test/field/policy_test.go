@@ -1,0 +1,143 @@
+package field_test
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/app"
+	"holdfast/check"
+	"holdfast/client"
+	"holdfast/resilience"
+	"holdfast/shop"
+	"holdfast/test/harness"
+)
+
+// accepted places n orders one after the other and returns the longest that one took.
+func accepted(t *testing.T, s *harness.System, n int) (ids []shop.OrderID, longest time.Duration) {
+	t.Helper()
+	for range n {
+		began := time.Now()
+		ids = append(ids, s.Place(t, harness.Command("tok_ok", "00005", harness.Line("TEA", 1))).ID)
+		longest = max(longest, time.Since(began))
+	}
+	return ids, longest
+}
+
+func TestField_boutique3474_PaymentDelay(t *testing.T) {
+	each(t, func(t *testing.T, cfg app.Config) {
+		cfg.Payment.Provider.CallTimeout = 3 * time.Second
+		s := started(t, cfg)
+		accepted(t, s, 10)
+		s.Faults(t, s.Addresses.PSP, check.Fault{Operation: "authorise", Latency: "2s"})
+		slow, took := accepted(t, s, 20)
+		if took >= 2*time.Second {
+			t.Errorf("2 s more at the provider made an order take %s", took)
+		}
+		for _, id := range slow {
+			s.Until(t, id, shop.Confirmed)
+		}
+		s.Faults(t, s.Addresses.PSP, check.Fault{Status: 503})
+		lost, took := accepted(t, s, 40)
+		if took >= 2*time.Second {
+			t.Errorf("with the provider gone an order took %s", took)
+		}
+		harness.Eventually(t, "the breaker opens", func() bool { return s.Policy(t, "psp.authorise", "breaker").State != "closed" })
+		for _, id := range lost {
+			if o, err := s.GetOrder(t.Context(), id); err != nil || o.Status != shop.Pending {
+				t.Errorf("%s is %s: %v", id, o.Status, err)
+			}
+		}
+		s.Faults(t, s.Addresses.PSP)
+		for _, id := range lost {
+			s.Until(t, id, shop.Confirmed)
+		}
+		s.Verify(t)
+	})
+}
+
+// Each first attempt takes longer than an attempt may; the next ones are answered at once.
+func TestField_watermill467_DeadContextRetry(t *testing.T) {
+	each(t, func(t *testing.T, cfg app.Config) {
+		cfg.Payment.Provider.CallTimeout, cfg.Shipping.Carrier.CallTimeout = 300*time.Millisecond, 300*time.Millisecond
+		s := started(t, cfg)
+		slow := check.Fault{Latency: "2s", Count: 3}
+		s.Faults(t, s.Addresses.PSP, slow)
+		s.Faults(t, s.Addresses.Carrier, slow)
+		began := time.Now()
+		for range 3 {
+			s.Until(t, s.Place(t, harness.Command("tok_ok", "10115", harness.Line("TEA", 1))).ID, shop.Fulfilled)
+		}
+		if n := harness.Arrivals(t, s.Addresses.PSP, "authorise", ""); n < 4 {
+			t.Errorf("%d authorisations reached the provider, and the first three calls are not answered in time", n)
+		}
+		t.Logf("fulfilled after %s", time.Since(began))
+		s.Verify(t)
+	})
+}
+
+// counted is the sum of the series of a metric that match.
+func counted(t *testing.T, s *harness.System, series string) (sum float64) {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)^holdfast_resilience_`+series+` (\S+)$`).FindAllStringSubmatch(s.Metrics(t), -1)
+	if len(found) == 0 && !strings.HasPrefix(series, "fallbacks") { // those are there from the first one on
+		t.Fatalf("there is no series %s", series)
+	}
+	for _, f := range found {
+		v, err := strconv.ParseFloat(f[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += v
+	}
+	return sum
+}
+
+func TestField_awsretail_RetryNeverActs(t *testing.T) {
+	one(t, func(t *testing.T, cfg app.Config) {
+		cfg.Payment.Provider.CallTimeout = 300 * time.Millisecond
+		cfg.Payment.Provider.Bulkhead = resilience.BulkheadConfig{Limit: 1, Queue: 1, MaxWait: 20 * time.Millisecond}
+		cfg.Payment.Provider.Budget = resilience.BudgetConfig{Ratio: 0.1, Burst: 3}
+		cfg.Payment.AuthoriseFailures = 1000
+		cfg.Shipping.RatesEvery = 20 * time.Millisecond
+		cfg.Gateway.RateLimit = resilience.RateLimitConfig{Rate: 20, Burst: 60, MaxKeys: 10}
+		s := started(t, cfg)
+		acts := func(what, series string, provoke func()) {
+			t.Helper()
+			before := counted(t, s, series)
+			provoke()
+			harness.Eventually(t, what+" acts", func() bool { return counted(t, s, series) > before })
+		}
+		place := func(token string) {
+			for range 5 {
+				_, _ = s.PlaceOrder(t.Context(), client.NewKey(), harness.Command(token, "00005", harness.Line("TEA", 1)), 0)
+			}
+		}
+		acts("the retry", `retries_total\{dependency="psp".*\}`, func() { place("tok_error_once") })
+		acts("the time-out", `attempt_duration_seconds_count\{dependency="psp",operation="authorise",outcome="failure".*\}`, func() { place("tok_timeout_ok") })
+		s.Faults(t, s.Addresses.PSP, check.Fault{Latency: "200ms"})
+		acts("the bulkhead", `rejections_total\{dependency="psp".*policy="bulkhead".*\}`, func() { place("tok_ok") })
+		s.Faults(t, s.Addresses.PSP, check.Fault{Status: 503})
+		acts("the budget", `budget_exhausted_total\{dependency="psp".*\}`, func() { place("tok_ok") })
+		acts("the breaker", `breaker_transitions_total\{dependency="psp",operation="authorise",state="open".*\}`, func() { place("tok_ok"); place("tok_ok") })
+		s.Faults(t, s.Addresses.PSP)
+		s.Faults(t, s.Addresses.Carrier, check.Fault{Operation: "rates", Status: 503})
+		acts("the rates' retry", `retries_total\{dependency="carrier".*\}`, func() {})
+		acts("the rates' breaker", `breaker_transitions_total\{dependency="carrier",operation="rates",state="open".*\}`, func() {})
+		s.Faults(t, s.Addresses.Carrier)
+		o := s.Place(t, harness.Command("tok_ok", "00005", harness.Line("TEA", 1)))
+		s.Refuse(t, "order-store.read", true)
+		acts("the fallback", `fallbacks_total\{dependency="order".*\}`, func() { _, _ = s.GetOrder(t.Context(), o.ID) })
+		s.Refuse(t, "order-store.read", false)
+		acts("the rate limit", `rejections_total\{.*policy="rate_limit".*\}`, func() {
+			var group sync.WaitGroup
+			for range 100 {
+				group.Go(func() { _, _ = s.GetItem(t.Context(), "TEA") })
+			}
+			group.Wait()
+		})
+	})
+}
