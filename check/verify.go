@@ -27,8 +27,9 @@ type World struct {
 	Items    []shop.Item
 	Money    []MoneyEntry
 	Parcels  []ParcelEntry
-	Receipts map[shop.SKU]int64 // what was ever taken into stock
-	Whole    bool               // Orders are all that there are, so the ledgers may name no other
+	Receipts map[shop.SKU]int64    // what was ever taken into stock
+	Books    map[shop.OrderID]Book // see LookAtBooks; nil where nobody did
+	Whole    bool                  // Orders are all that there are, so the ledgers may name no other
 }
 
 // MoneyEntry is a line of the payment provider's ledger.
@@ -136,6 +137,9 @@ func (w *World) Verify(sent []Sent) []Violation {
 		if _, ok := byID[id]; w.Whole && !ok {
 			bad("I6", id, "is unknown here, with %d held, %d taken and %d parcels ordered", a.open(), a.captured-a.refunded, a.scheduled-a.cancelled)
 		}
+	}
+	for id, b := range w.Books {
+		b.verify(id, accounts[id], bad)
 	}
 	if sent != nil {
 		verifyHistory(sent, byID, bad)

@@ -21,6 +21,7 @@ func sound() (*check.World, []check.Sent) {
 		Orders:   []shop.Order{order("gone", shop.Fulfilled, 0, 2, 0), order("undone", shop.Cancelled, 0, 0, 2), order("held", shop.Confirmed, 2, 0, 0), order("refused", shop.Rejected, 0, 0, 2)},
 		Items:    []shop.Item{{SKU: "TEA", OnHand: 8, Reserved: 2}},
 		Receipts: map[shop.SKU]int64{"TEA": 10},
+		Books:    map[shop.OrderID]check.Book{"gone": {Taken: 1000}, "undone": {}, "held": {}},
 		Money: []check.MoneyEntry{{Entry: "authorised", Reference: "gone", Key: "a", Amount: 1000}, {Entry: "captured", Reference: "gone", Key: "b", Amount: 1000},
 			{Entry: "authorised", Reference: "undone", Key: "c", Amount: 1000}, {Entry: "voided", Reference: "undone", Key: "d", Amount: 1000},
 			{Entry: "authorised", Reference: "held", Key: "e", Amount: 1000}, {Entry: "declined", Reference: "refused", Key: "f", Amount: 1000}},
@@ -85,6 +86,10 @@ func TestVerifyFinds(t *testing.T) {
 		{"two parcels", "I9", parcel("dispatched", "gone")},
 		{"a cancelled parcel left", "I9", parcel("dispatched", "undone")},
 		{"more shipped than ordered", "I9", func(w *check.World, _ *[]check.Sent) { w.Orders[0].Lines[0].Shipped = 3 }},
+		{"a capture is not booked", "I11", func(w *check.World, _ *[]check.Sent) { w.Books["gone"] = check.Book{} }},
+		{"a booking is uneven", "I11", func(w *check.World, _ *[]check.Sent) {
+			w.Books["gone"] = check.Book{Taken: 1000, Uneven: []string{"gone:capture EUR"}}
+		}},
 		{"an order is still on its way", "I10", func(w *check.World, _ *[]check.Sent) { w.Orders[2].Status = shop.Pending }},
 		{"an order needs an operator", "I10", func(w *check.World, _ *[]check.Sent) { w.Orders[2].Status = shop.NeedsAttention }},
 	}

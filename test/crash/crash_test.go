@@ -15,6 +15,7 @@ import (
 	"holdfast/check"
 	"holdfast/client"
 	"holdfast/shop"
+	"holdfast/test/fakes"
 )
 
 // The variables that change the test.
@@ -24,10 +25,12 @@ const (
 )
 
 const (
-	rate      = 150              // orders per second
-	restLimit = 90 * time.Second // for everything to come to rest after a start
-	maxRun    = 1500             // milliseconds from a start of the load until the kill, at most
+	rate   = 150  // orders per second
+	maxRun = 1500 // milliseconds from a start of the load until the kill, at most
 )
+
+// restLimit is for everything to come to rest after a start.
+var restLimit = fakes.Limit(90 * time.Second)
 
 // payments and postals are what the orders draw from: mostly well, with every kind of trouble among them.
 var (
@@ -219,7 +222,7 @@ func (c *crasher) rest(when string, p *check.Process) {
 	c.sent, c.last.Orders = append(c.sent, c.last.Orders...), nil
 	left, err := check.Rest(ctx, api, true)
 	if err != nil || left > 0 {
-		c.t.Fatalf("%s: %d orders still move after %s: %v\n%s", when, left, restLimit, err, c.log())
+		c.t.Fatalf("%s: I10: %d orders still move after %s: %v\n%s", when, left, restLimit, err, c.log())
 	}
 	w, err := check.Look(ctx, api, p.Addresses, "")
 	if err != nil {

@@ -49,7 +49,7 @@ func TestSameKeyAtOnce(t *testing.T) {
 	t.Parallel()
 	const times = 100
 	each(t, func(t *testing.T, s *system) {
-		s.item(t, "TEA", 450, 10)
+		s.item(t, "TEA", 450, 1000)
 		cmd := command("tok_ok", "10115", line("TEA", 1))
 		ids := make([]shop.OrderID, times)
 		var replayed atomic.Int64
@@ -77,7 +77,7 @@ func TestSameKeyAtOnce(t *testing.T) {
 		wg.Wait()
 		for _, id := range ids {
 			if id != ids[0] {
-				t.Fatalf("two orders: %s and %s", ids[0], id)
+				t.Fatalf("I3: two orders: %s and %s", ids[0], id)
 			}
 		}
 		if replayed.Load() != times-1 {
@@ -88,10 +88,12 @@ func TestSameKeyAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(page.Items) != 1 {
-			t.Errorf("%d orders, want one", len(page.Items))
+			t.Errorf("I3: %d orders, want one", len(page.Items))
 		}
 		cmd.Lines[0].Quantity = 2
 		_, err = s.PlaceOrder(t.Context(), "the-same-key", cmd, 0)
 		problem(t, err, "idempotency_key_reused")
+		s.until(t, ids[0], shop.Fulfilled)
+		s.verify(t)
 	})
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // limit bounds every wait of these tests.
-const limit = harness.Limit
+var limit = harness.Limit
 
 // system is a Holdfast that runs in this process; package harness has what other tests share.
 type system struct {
@@ -52,6 +52,12 @@ func wrap(s *harness.System) *system { return &system{s, s.Addresses, s.Key, s.S
 func (s *system) item(t *testing.T, sku shop.SKU, price shop.Amount, stock int64) {
 	t.Helper()
 	s.Item(t, sku, price, stock)
+}
+
+// receive takes stock in.
+func (s *system) receive(t *testing.T, sku shop.SKU, n int64) {
+	t.Helper()
+	s.TakeIn(t, sku, n)
 }
 
 func command(payment, postal string, lines ...shop.PlaceLine) shop.PlaceOrder {

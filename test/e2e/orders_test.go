@@ -235,7 +235,7 @@ func TestBadInput(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(page.Items) > 0 {
-			t.Errorf("%d orders were stored", len(page.Items))
+			t.Errorf("I2: %d orders were stored", len(page.Items))
 		}
 		for _, key := range []string{"k", strings.Repeat("k", 255)} {
 			if status, _, p := s.post(t, key, good); status != http.StatusCreated {

@@ -98,10 +98,11 @@ func TestCancelAtAnyTime(t *testing.T) {
 		s.item(t, "TEA", 450, 1000)
 		t.Run("orders", func(t *testing.T) {
 			for version := range int64(8) {
-				for _, postal := range []string{"10115", "00002", "00004"} {
-					t.Run(postal, func(t *testing.T) {
+				for _, way := range [][2]string{{"tok_ok", "10115"}, {"tok_ok", "00002"}, {"tok_ok", "00004"}, {"tok_slow", "10115"}} {
+					payment, postal := way[0], way[1]
+					t.Run(payment+" "+postal, func(t *testing.T) {
 						t.Parallel()
-						o := s.place(t, command("tok_ok", postal, line("TEA", 1)))
+						o := s.place(t, command(payment, postal, line("TEA", 1)))
 						for seen, err := range s.Watch(t.Context(), o.ID, 0) {
 							if err != nil {
 								t.Fatal(err)
@@ -131,6 +132,8 @@ func TestVoidFailsForEver(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s *system) {
 		s.item(t, "TEA", 450, 10)
+		held := s.place(t, command("tok_ok", "00005", line("TEA", 1)))
+		s.until(t, held.ID, shop.Confirmed) // so that stock which is released twice is somebody's
 		never := s.place(t, command("tok_void_fails", "00001", line("TEA", 1)))
 		later := s.place(t, command("tok_void_fails_7", "00001", line("TEA", 1))) // the limit is 5 here
 		for _, id := range []shop.OrderID{never.ID, later.ID} {

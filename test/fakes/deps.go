@@ -39,6 +39,17 @@ func Deps(t testing.TB) shop.Deps {
 	}
 }
 
+// LimitVariable is the environment variable that bounds the waits of tests, for those who expect a failure.
+const LimitVariable = "HOLDFAST_TEST_LIMIT"
+
+// Limit is how long a test waits for something that is to come about: as the environment says, or usual.
+func Limit(usual time.Duration) time.Duration {
+	if d, err := time.ParseDuration(os.Getenv(LimitVariable)); err == nil && d > 0 {
+		return d
+	}
+	return usual
+}
+
 // Log returns a logger that writes warnings and errors to the test's log.
 func Log(t testing.TB) *slog.Logger {
 	w := &testWriter{t: t}

@@ -1,0 +1,52 @@
+package main
+
+const idemFile = "platform/idem/idem.go"
+
+// commands are mutants of what makes a command happen once, and an acknowledgement true.
+func commands() []Mutant {
+	return []Mutant{
+		{Name: "unique-key-dropped", Proves: "I3", Breaks: "nothing in the store keeps two commands of one key apart",
+			Edits: []Edit{
+				{"platform/idem/migrations/00100_idempotency.sql", "    created_at BIGINT NOT NULL,\n    UNIQUE (caller, route, key)\n", "    created_at BIGINT NOT NULL\n"},
+				{idemFile, " ON CONFLICT (caller, route, key) DO NOTHING", ""},
+			},
+			Check: e2e("^TestSameKeyAtOnce$/^postgres$", "I3: ")},
+		{Name: "body-hash-ignored", Proves: "I3", Breaks: "another body under a used key gets the first one's answer",
+			Edits: edit(idemFile, "	if storedHash != hash {\n", "	if storedHash == \"\" {\n"),
+			Check: e2e("^TestSameKeyAtOnce$/^sqlite$", "idempotency_key_reused")},
+		{Name: "key-not-scoped", Proves: "I3", Breaks: "a key of one caller answers another one's command",
+			Edits: edit(idemFile, "WHERE caller = ? AND route = ?", "WHERE (caller = ? OR 1 = 1) AND route = ?"),
+			Check: unit("platform/idem", "^TestDo$", "")},
+		{Name: "answer-other-transaction", Proves: "I3", Breaks: "the key is stored in a transaction after the order's, so that a repetition after a crash makes a second order",
+			Edits: edit(idemFile, "		return save(ctx, tx, s, hash, answer)\n", `		kept := answer
+		long := context.WithoutCancel(ctx)
+		tx.AfterCommit(func() {
+			go func() {
+				_ = db.Update(long, func(ctx context.Context, tx *sqldb.Tx) error { return save(ctx, tx, s, hash, kept) })
+			}()
+		})
+		return nil
+`),
+			Check: kill("violated: I3")},
+		{Name: "acknowledged-before-commit", Proves: "I1", Breaks: "a transaction is said to be durable 20 ms before it is",
+			Edits: edit("platform/sqldb/writer.go", "	if err := w.c.run(w.group[0].ctx, \"COMMIT\"); err != nil {\n", `	first2 := w.group[0].ctx
+	w.answer()
+	<-time.After(20 * time.Millisecond)
+	if err := w.c.run(first2, "COMMIT"); err != nil {
+`),
+			Check: kill("violated: I1 ")},
+		{Name: "refused-and-stored", Proves: "I2", Breaks: "an order that is refused for its price is stored all the same",
+			Edits: edit("svc/order/place.go", "	if refused != nil {\n", `	if refused != nil && shop.KindOf(refused) == shop.PriceChanged {
+		_ = s.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := s.insert(ctx, tx, by.Caller, cmd, o)
+			return err
+		})
+	}
+	if refused != nil {
+`),
+			Check: e2e("^TestBadInput$/^sqlite$", "I2: ")},
+		{Name: "quantity-not-priced", Proves: "I4", Breaks: "a line costs as much as one piece of it",
+			Edits: edit("svc/order/place.go", "l.UnitPrice.Times(l.Quantity)", "l.UnitPrice.Times(1)"),
+			Check: e2e("^TestLargestOrder$/^sqlite$", "subtotal")},
+	}
+}

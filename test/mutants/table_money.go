@@ -1,0 +1,55 @@
+package main
+
+const (
+	performFile  = "svc/payment/perform.go"
+	stepsFile    = "svc/payment/steps.go"
+	providerFile = "svc/payment/provider.go"
+)
+
+// money are mutants of the payment service.
+func money() []Mutant {
+	return []Mutant{
+		{Name: "key-includes-attempt", Proves: "I4", Breaks: "each attempt has a key of its own at the provider",
+			Edits: edit(providerFile, "\"/v1/authorisations\", c.Key, map", "\"/v1/authorisations\", c.Key+string(rune('a'+c.Attempts)), map"),
+			Check: scenario("tok_timeout_ok_10115", "violated: I4")},
+		{Name: "capture-without-asking", Proves: "I4", Breaks: "a capture whose answer was lost is sent again without asking what became of it",
+			Edits: edit(performFile, "	if c.Unknown {\n", "	if c.Unknown && c.Kind != opCapture {\n"),
+			Check: e2e("^TestTimeout$", "asked for capture")},
+		{Name: "authorise-without-asking", Proves: "I4", Breaks: "an authorisation whose answer was lost is sent again without asking what became of it",
+			Edits: edit(performFile, "	if c.Unknown {\n", "	if c.Unknown && c.Kind != opAuthorise {\n"),
+			Check: e2e("^TestTimeout$", "asked for authorise")},
+		{Name: "unknown-is-failed", Proves: "I6", Breaks: "an answer that does not come is taken for a no",
+			Edits: edit(performFile, "	if res.Failed && lastTry || v.outcome == calls.Refused {\n", "	if v.outcome == calls.Lost {\n		return s.giveUp(c, v, res)\n	}\n	if res.Failed && lastTry || v.outcome == calls.Refused {\n"),
+			Check: scenario("tok_timeout_ok_10115", "ended as rejected")},
+		{Name: "begun-is-forgotten", Proves: "I4", Breaks: "a call that a killed process had begun counts as never made",
+			Edits: edit("platform/calls/runner.go", "[]byte(request), begun == 1, sqldb", "[]byte(request), begun == 2, sqldb"),
+			Check: unit("platform/calls", "^TestKilled$", "")},
+		{Name: "void-after-capture", Proves: "I6", Breaks: "money that was taken is voided and not refunded",
+			Edits: edit(stepsFile, "	case p.Captured > 0:\n		b.to(p, refunding)", "	case p.Captured < 0:\n		b.to(p, refunding)"),
+			Check: e2e("^TestImmediateCapture$/^sqlite$", "wanted [rejected]")},
+		{Name: "refund-of-another-amount", Proves: "I6", Breaks: "the refund is not what was taken: without the shipping fee",
+			Edits: edit(stepsFile, "request{Reference: p.Reference, Amount: p.Captured})", "request{Reference: p.Reference, Amount: p.Captured - 500})"),
+			Check: e2e("^TestImmediateCapture$/^sqlite$", "violated: I6")},
+		{Name: "capture-of-another-amount", Proves: "I6", Breaks: "the capture is not what was authorised",
+			Edits: edit(stepsFile, "Amount: p.Authorised})", "Amount: p.Authorised - 1})"),
+			Check: scenario("tok_ok_10115", "violated: I6")},
+		{Name: "late-success-kept", Proves: "I6", Breaks: "money that is authorised after its order was undone is kept",
+			Edits: edit(stepsFile, "	if p.undo || late {\n", "	if late {\n"),
+			Check: e2e("^TestCancelAtAnyTime$/^sqlite$/^orders$/^tok_slow", "wanted [cancelled]")},
+		{Name: "no-tombstone-of-payment", Proves: "I6", Breaks: "an undo that comes before its step leaves nothing to stop the step",
+			Edits: edit(stepsFile, "		p.undo = true\n		return b.emit(p, traceParent, nil)\n", "		p.undo = true\n		err := b.emit(p, traceParent, nil)\n		delete(b.payments, id)\n		return err\n"),
+			Check: unit("svc/payment", "^TestUndoneBefore$", "")},
+		{Name: "compensation-limited", Proves: "I10", Breaks: "an undo is tried three times, and then not again",
+			Edits: edit(performFile, "	return s.cfg.UndoFailures\n", "	return 3\n"),
+			Check: scenario("tok_void_fails_3_00001", "needs_attention")},
+		{Name: "capture-not-booked", Proves: "I11", Breaks: "the books know nothing of money that was taken",
+			Edits: edit(stepsFile, "		b.book(c.Key, p, doc.Captured, \"provider\", \"sales\")\n		p.Captured = doc.Captured\n", "		p.Captured = doc.Captured\n"),
+			Check: scenario("tok_ok_10115", "violated: I11")},
+		{Name: "capture-booked-twice", Proves: "I11, I17", Breaks: "the answer and the webhook of one capture are booked one each",
+			Edits: edit(stepsFile, "	case c.Kind == opCapture && (p.Status == capturing || p.Status == shop.PaymentNeedsAttention):\n", "	case c.Kind == opCapture:\n"),
+			Check: scenario("tok_webhook_twice_10115", "violated: I11")},
+		{Name: "uneven-booking", Proves: "I11", Breaks: "the two sides of a booking differ by a cent",
+			Edits: edit(stepsFile, "amount: -amount,", "amount: 1 - amount,"),
+			Check: scenario("tok_ok_10115", "do not sum to zero")},
+	}
+}

@@ -1,0 +1,56 @@
+package main
+
+const commandsFile = "svc/order/commands.go"
+
+// orders are mutants of the order service.
+func orders() []Mutant {
+	return []Mutant{
+		{Name: "version-ignored", Proves: "I12", Breaks: "an older event overwrites what a newer one said",
+			Edits: edit("svc/order/fold.go", "	if e.Version <= *seen {\n", "	if e.Version <= 0 {\n"),
+			Check: unit("svc/order", "^TestFoldAnyOrder$", "")},
+		{Name: "cancel-after-dispatch", Proves: "I16", Breaks: "a cancel is accepted when the parcel has been handed over",
+			Edits: edit(commandsFile, "			case r.DispatchBegun || r.Order.Status == shop.Fulfilled:\n", "			case r.Order.Status == shop.Fulfilled:\n"),
+			Check: e2e("^TestCancelAtAnyTime$/^sqlite$", "wanted [cancelled]")},
+		{Name: "dispatch-of-cancelled", Proves: "I9, I16", Breaks: "a parcel may leave although its order is being undone",
+			Edits: edit(commandsFile, "		case r.Undo != \"\" || r.Order.Status.Final():\n			return shop.E(shop.Conflict", "		case r.Order.Status.Final():\n			return shop.E(shop.Conflict"),
+			Check: unit("svc/order", "^TestCancelMeetsDispatch$", "")},
+		{Name: "lost-update-of-order", Proves: "I12", Breaks: "two who change an order at once overwrite one another",
+			Edits: []Edit{
+				{"svc/order/store.go", "\n			WHERE orders.rev = excluded.rev - 1`", "`"},
+				{"svc/order/store.go", "	forUpdate = \" FOR UPDATE\"\n", "	forUpdate = \"\"\n"},
+			},
+			Check: e2e("^TestCancelAtAnyTime$/^postgres$", "")},
+		{Name: "no-watchdog", Proves: "I10", Breaks: "an order that does not move is never driven again",
+			Edits: edit("svc/order/watchdog.go", "	return b.redrive(r, \"\")\n", "	return nil\n"),
+			Check: unit("svc/order", "^TestWatchdog$", "")},
+		{Name: "undo-not-said", Proves: "I10", Breaks: "a cancel is stored, and nobody is told",
+			Edits: edit("svc/order/batch.go", "	r.moved = false // this event says it\n	return b.emit(r, shop.EventOrderUndoRequested, traceParent)\n", "	r.moved = false // this event says it\n	return nil\n"),
+			Check: e2e("^TestNeverDispatchedIsCancelled$/^sqlite$", "wanted [cancelled]")},
+	}
+}
+
+const (
+	parcelsFile = "svc/shipping/steps.go"
+	carrierFile = "svc/shipping/carrier.go"
+)
+
+// parcels are mutants of the shipping service.
+func parcels() []Mutant {
+	return []Mutant{
+		{Name: "no-tombstone-of-parcel", Proves: "I6", Breaks: "a cancel that comes before the parcel leaves nothing to stop that",
+			Edits: edit(parcelsFile, "		sh.undo = true\n		return b.emit(sh, traceParent, false)\n", "		sh.undo = true\n		err := b.emit(sh, traceParent, false)\n		delete(b.shipments, id)\n		return err\n"),
+			Check: e2e("^TestCancelAtAnyTime$/^sqlite$/^orders$/^tok_slow", "violated: I6")},
+		{Name: "parcel-not-cancelled", Proves: "I6", Breaks: "the carrier is not told that an order was cancelled",
+			Edits: edit(parcelsFile, "	b.to(sh, cancelling)\n	return b.call(sh, opCancel, traceParent, request{Reference: sh.Reference})\n", "	b.to(sh, shop.ShipmentCancelled)\n	return b.emit(sh, traceParent, true)\n"),
+			Check: e2e("^TestNeverDispatchedIsCancelled$/^sqlite$", "violated: I6")},
+		{Name: "late-parcel-kept", Proves: "I6", Breaks: "a parcel that is scheduled after its order was undone is kept",
+			Edits: edit(parcelsFile, "	if sh.undo || late {\n", "	if late {\n"),
+			Check: unit("svc/shipping", "^TestUndoneMeanwhile$", "")},
+		{Name: "parcel-key-includes-attempt", Proves: "I9", Breaks: "each attempt has a key of its own at the carrier",
+			Edits: edit(carrierFile, "\"/v1/shipments\", c.Key, map", "\"/v1/shipments\", c.Key+string(rune('a'+c.Attempts)), map"),
+			Check: unit("svc/shipping", "^TestLostAnswer$", "")},
+		{Name: "dispatch-without-asking", Proves: "I9, I16", Breaks: "a parcel leaves without the order's word",
+			Edits: edit("svc/shipping/service.go", "	if err := s.orders.AllowDispatch(ctx, id); err != nil {\n		return err\n	}\n", ""),
+			Check: e2e("^TestCancelAtAnyTime$/^sqlite$", "")},
+	}
+}
