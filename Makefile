@@ -7,7 +7,7 @@ DURATION ?= 60s
 LINT = bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit lint drift generate bench crash clean
+.PHONY: help build run test unit lint drift generate bench crash mutants clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench: build ## measure: make bench RATE=1000 DURATION=60s
 
 crash: ## kill it at random instants: make crash N=200
 	HOLDFAST_TEST_CYCLES=$(N) $(GO) test -v -count=1 -timeout 2h -run TestKillAtAnyTime ./test/crash
+
+mutants: ## break the product in every known way; each check must fail: make mutants AREA=svc/payment SINCE=main CLEAN=20
+	$(GO) run ./test/mutants $(if $(AREA),-area $(AREA)) $(if $(SINCE),-since $(SINCE)) $(if $(CLEAN),-clean $(CLEAN))
 
 clean: ## remove what was built; data stays
 	rm -rf bin

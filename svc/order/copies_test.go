@@ -12,14 +12,14 @@ import (
 func TestCopies(t *testing.T) {
 	t.Parallel()
 	s := newOrders(t, stores.SQLite, fakes.Deps(t))
-	o, _, err := s.Place(t.Context(), shop.Request{Caller: "a", Key: "k"}, command())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, asOf, ok := s.LastKnown("a", o.ID); !ok || got.ID != o.ID || asOf.IsZero() {
+	o := s.place("k")
+	if got, asOf, ok := s.LastKnown("c", o.ID); !ok || got.ID != o.ID || asOf.IsZero() {
 		t.Errorf("its caller gets %+v of %s, %t", got, asOf, ok)
 	}
-	if got, _, ok := s.LastKnown("b", o.ID); ok || got.ID != "" {
+	if got, _, ok := s.LastKnown("other", o.ID); ok || got.ID != "" {
 		t.Errorf("another caller gets %+v", got)
+	}
+	if _, _, ok := s.LastKnown("c", shop.OrderID("ord_none")); ok {
+		t.Error("there is a copy of no order")
 	}
 }

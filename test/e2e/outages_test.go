@@ -190,6 +190,7 @@ func TestBusDown(t *testing.T) {
 	s := embeddedOnly(t, func(c *app.Config) {
 		c.Bus.Seeds, c.Bus.SendTimeout = broker.Addrs(), time.Second
 	})
+	addr := broker.Addrs()[0]
 	before := s.until(t, s.place(t, command("tok_ok", "10115", line("TEA", 1))).ID, shop.Fulfilled)
 	if err := broker.Close(); err != nil {
 		t.Fatal(err)
@@ -197,7 +198,7 @@ func TestBusDown(t *testing.T) {
 	placed := s.orders(t, 20, "tok_ok", "10115")
 	eventually(t, "the breaker opens", func() bool { return s.policy(t, "bus.send", "breaker").State != "closed" })
 	placed = append(placed, s.orders(t, 5, "tok_ok", "10115")...)
-	again, err := embedded.New(embedded.Config{Dir: dir, Addr: broker.Addrs()[0]}, fakes.Deps(t))
+	again, err := embedded.New(embedded.Config{Dir: dir, Addr: addr}, fakes.Deps(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,10 +29,10 @@ func commands() []Mutant {
 `),
 			Check: kill("violated: I3")},
 		{Name: "acknowledged-before-commit", Proves: "I1", Breaks: "a transaction is said to be durable 20 ms before it is",
-			Edits: edit("platform/sqldb/writer.go", "	if err := w.c.run(w.group[0].ctx, \"COMMIT\"); err != nil {\n", `	first2 := w.group[0].ctx
+			Edits: edit("platform/sqldb/writer.go", "	if err := w.c.run(w.group[0].ctx, \"COMMIT\"); err != nil {\n", `	ctx := w.group[0].ctx
 	w.answer()
 	<-time.After(20 * time.Millisecond)
-	if err := w.c.run(first2, "COMMIT"); err != nil {
+	if err := w.c.run(ctx, "COMMIT"); err != nil {
 `),
 			Check: kill("violated: I1 ")},
 		{Name: "refused-and-stored", Proves: "I2", Breaks: "an order that is refused for its price is stored all the same",

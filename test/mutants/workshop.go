@@ -176,17 +176,17 @@ func (w *workshop) clean(ctx context.Context, mutants []Mutant, n int) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		false1 := r.failed
-		if (err != nil || !r.passed) && false1 == 0 {
-			false1 = 1 // it hung or did not build
+		failed := r.failed
+		if (err != nil || !r.passed) && failed == 0 {
+			failed = 1 // it hung or did not build
 		}
-		runs, alarms = runs+n, alarms+false1
+		runs, alarms = runs+n, alarms+failed
 		word := "quiet"
-		if false1 > 0 {
+		if failed > 0 {
 			word = "ALARM"
 		}
-		fmt.Fprintf(w.out, "%-8s %6.1fs  %d of %d  %s\n", word, r.took.Seconds(), false1, n, c.command())
-		if false1 > 0 && w.verbose {
+		fmt.Fprintf(w.out, "%-8s %6.1fs  %d of %d  %s\n", word, r.took.Seconds(), failed, n, c.command())
+		if failed > 0 && w.verbose {
 			fmt.Fprintln(w.out, r.output)
 		}
 	}
