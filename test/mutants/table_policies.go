@@ -94,7 +94,7 @@ func library() []Mutant {
 			Edits: edit("resilience/do.go", "	r.flight.slot = Slot{}\n", ""),
 			Check: unit("resilience", "^TestField08_TimeoutFreesTheSlot$", "")},
 		{Name: "cancelled-is-failed", Proves: "policy: breaker", Breaks: "callers that leave open the breaker",
-			Edits: edit("resilience/do.go", "	if left(r.caller, err) {\n		return Verdict{}\n	}\n	return c.verdict(", "	return c.verdict("),
+			Edits: edit("resilience/outcome.go", "	return err != nil && caller.Err() != nil && errors.Is(", "	return err == nil && errors.Is("),
 			Check: unit("resilience", "^TestField10_CancellationIsNoFailure$", "")},
 	}
 }
