@@ -52,7 +52,7 @@ func edge() []Mutant {
 			Edits: edit("platform/httpx/call.go", "	if d.Allowed {\n", "	if d.Allowed || d.Limit > 0 {\n"),
 			Check: e2e("^TestRateLimit$", "")},
 		{Name: "no-backlog-limit", Proves: "policy: backlog shedding", Breaks: "orders are taken that would only wait",
-			Edits: edit("svc/order/place.go", "s.outbox.Backlog() > s.cfg.BacklogMax {", "s.outbox.Backlog() < 0 {"),
+			Edits: edit("svc/order/shed.go", "float64(wait-s.cfg.BacklogFrom)/float64(s.cfg.BacklogMax-s.cfg.BacklogFrom)", "min(0, float64(wait-s.cfg.BacklogFrom))"),
 			Check: e2e("^TestBacklog$", "none of")},
 		{Name: "no-last-known-order", Proves: "policy: fallback of reads by id", Breaks: "an order cannot be read while its store is down",
 			Edits: edit("svc/order/http.go", "	if !ok {\n		return read{}, cause\n	}\n", "	if ok || !ok {\n		return read{}, cause\n	}\n"),
