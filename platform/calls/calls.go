@@ -165,10 +165,11 @@ func (r *Runner[B]) insert(ctx context.Context, tx *sqldb.Tx, now time.Time, chu
 }
 
 // direct tells whether n new calls of a kind go to workers of this process as soon as they are committed:
-// where workers are likely to be free, and the policy lets any number through.
+// where workers are likely to be free soon, and the policy lets any number through. What waits in the queue
+// of an outside party that is slow comes at once when it is not any more, whatever the pace: so few may.
 func (r *Runner[B]) direct(name string, n int) bool {
 	l, k := r.of(name)
-	return r.running.Load() && len(l.queue)+n < cap(l.queue)/2 && k.allowance() == math.MaxInt
+	return r.running.Load() && len(l.queue)+n < min(cap(l.queue)/2, 2*l.workers) && k.allowance() == math.MaxInt
 }
 
 // Done removes a call whose outcome came another way, with a webhook.

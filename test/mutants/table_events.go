@@ -7,7 +7,7 @@ const (
 	consumerFile = "platform/outbox/consumer.go"
 )
 
-// events are mutants of the outbox, the inbox and the bus.
+// events are mutants of the outbox.
 func events() []Mutant {
 	return []Mutant{
 		{Name: "publish-before-commit", Proves: "I2, I6", Breaks: "events go out before their transaction commits, and stay where it does not",
@@ -56,6 +56,12 @@ func events() []Mutant {
 		{Name: "purge-unsent", Proves: "I13", Breaks: "old events are deleted whether they were sent or not",
 			Edits: edit("platform/outbox/purge.go", "\n				AND NOT EXISTS (SELECT 1 FROM outbox_unsent u WHERE u.pos = outbox.pos)", ""),
 			Check: unit("platform/outbox", "^TestPurge$/^sqlite$", "")},
+	}
+}
+
+// readers are mutants of the inbox and of the consumers.
+func readers() []Mutant {
+	return []Mutant{
 		{Name: "no-inbox", Proves: "I14", Breaks: "an event that comes again takes effect again",
 			Edits: edit(inboxFile, "	if len(fresh) == len(items) {\n", "	if len(fresh) <= len(items) {\n"),
 			Check: unit("platform/outbox", "^TestEachEventTakesEffectOnce$/^sqlite$", "took effect")},
