@@ -49,6 +49,11 @@ type ParcelEntry struct {
 
 // Look reads the world. run names the orders' customer; "" is all.
 func Look(ctx context.Context, c *client.Client, at Addresses, run string) (*World, error) {
+	return LookVia(ctx, http.DefaultClient, c, at, run)
+}
+
+// LookVia does what Look does, and reads the ledgers by hc.
+func LookVia(ctx context.Context, hc *http.Client, c *client.Client, at Addresses, run string) (*World, error) {
 	w := &World{Whole: run == ""}
 	for q := (shop.OrderQuery{CustomerID: run, Limit: 200}); ; {
 		page, err := c.ListOrders(ctx, q)
@@ -71,20 +76,20 @@ func Look(ctx context.Context, c *client.Client, at Addresses, run string) (*Wor
 		}
 	}
 	var err error
-	if w.Money, err = ledger[MoneyEntry](ctx, at.PSP); err != nil {
+	if w.Money, err = ledger[MoneyEntry](ctx, hc, at.PSP); err != nil {
 		return nil, err
 	}
-	w.Parcels, err = ledger[ParcelEntry](ctx, at.Carrier)
+	w.Parcels, err = ledger[ParcelEntry](ctx, hc, at.Carrier)
 	return w, err
 }
 
 // ledger reads an outside party's ledger.
-func ledger[T any](ctx context.Context, url string) ([]T, error) {
+func ledger[T any](ctx context.Context, hc *http.Client, url string) ([]T, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/ledger", nil)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := hc.Do(req)
 	if err != nil {
 		return nil, err
 	}

@@ -46,10 +46,12 @@ type half struct {
 type segment struct {
 	at   time.Time
 	data []byte
-	end  bool
+	end  error // io.EOF, or what breaks the connection
 }
 
-func newHalf(p *pair, dir direction) *half { return &half{pair: p, dir: dir, changed: make(chan struct{}, 1)} }
+func newHalf(p *pair, dir direction) *half {
+	return &half{pair: p, dir: dir, changed: make(chan struct{}, 1)}
+}
 
 func (h *half) tell() {
 	select {
@@ -112,8 +114,8 @@ func (h *half) take(b []byte) (n int, wait time.Duration, err error) {
 	}
 	for len(h.segments) > 0 && !now.Before(h.segments[0].at) {
 		s := &h.segments[0]
-		if s.end {
-			return n, 0, eof(n)
+		if s.end != nil {
+			return n, 0, ending(n, s.end)
 		}
 		k := copy(b[n:], s.data)
 		n += k
@@ -136,11 +138,27 @@ func (h *half) take(b []byte) (n int, wait time.Duration, err error) {
 	return 0, wait, nil
 }
 
-func eof(n int) error {
+// ending is the error of a read that found n bytes before the end.
+func ending(n int, err error) error {
 	if n > 0 {
 		return nil
 	}
-	return io.EOF
+	return err
+}
+
+// die is what becomes of a connection when the process at one of its ends has died: what that one has
+// sent arrives, and then the other end learns of it.
+func (p *pair) die(h *host) {
+	from, to := p.back, p.there
+	if p.ends[0] == h {
+		from, to = p.there, p.back
+	}
+	from.mu.Lock()
+	from.put(segment{at: time.Now().Add(minLatency), end: syscall.ECONNRESET}, time.Time{})
+	from.lost = true
+	from.mu.Unlock()
+	to.reset()
+	p.net.forget(p)
 }
 
 // Write implements net.Conn.
@@ -162,13 +180,17 @@ func (c *conn) Write(b []byte) (int, error) {
 	}
 	e := c.pair.net.effect(c.pair, h.dir, n)
 	h.mu.Lock()
-	if e.lose {
+	if e.lose || e.drop {
 		h.lost = true
 	}
 	h.put(segment{at: time.Now().Add(e.latency), data: append([]byte(nil), b...)}, e.heldUntil)
 	h.mu.Unlock()
 	if e.reset {
 		c.pair.reset()
+	}
+	if e.trap != nil {
+		e.trap.host.kill()
+		close(e.trap.sprung)
 	}
 	if e.lose && e.noticed > 0 {
 		time.AfterFunc(e.noticed, c.pair.reset)
@@ -205,7 +227,7 @@ func (c *conn) Close() error {
 	e := c.pair.net.effect(c.pair, c.out.dir, -1)
 	c.out.mu.Lock()
 	c.out.shut = true
-	c.out.put(segment{at: time.Now().Add(e.latency), end: true}, e.heldUntil)
+	c.out.put(segment{at: time.Now().Add(e.latency), end: io.EOF}, e.heldUntil)
 	done := c.out.closed
 	c.out.mu.Unlock()
 	if done {

@@ -24,6 +24,7 @@ type Network struct {
 	pairs     map[*pair]struct{}
 	ordinals  map[string]int // connections so far, by link
 	port      int
+	trap      *trap
 }
 
 // direction is that of what is sent.
@@ -41,7 +42,9 @@ type effect struct {
 	lose      bool          // it and all that follows it
 	noticed   time.Duration // after that time the loss breaks the connection; 0: it does not
 	reset     bool
-	refuse    bool // a dial
+	drop      bool  // what is sent is lost in a reset, or with the trap
+	trap      *trap // its process dies now
+	refuse    bool  // a dial
 }
 
 // NewNetwork returns a network without faults. names are those of the ports that are known beforehand.
@@ -49,14 +52,42 @@ func NewNetwork(names map[int]string) *Network {
 	return &Network{names: names, listeners: map[int]*listener{}, pairs: map[*pair]struct{}{}, ordinals: map[string]int{}, port: firstPort}
 }
 
-func (n *Network) effect(p *pair, dir direction, write int) effect {
+func (n *Network) effect(p *pair, dir direction, write int) (e effect) {
 	n.mu.Lock()
-	faults := n.faults
-	n.mu.Unlock()
-	if faults == nil {
-		return effect{}
+	faults, t := n.faults, n.trap
+	if t != nil && write >= 0 && t.link == p.link && t.dir == dir {
+		if t.left--; t.left < 0 {
+			n.trap = nil
+		} else {
+			t = nil
+		}
+	} else {
+		t = nil
 	}
-	return faults(p, dir, write, time.Now())
+	n.mu.Unlock()
+	if faults != nil {
+		e = faults(p, dir, write, time.Now())
+	}
+	if t != nil {
+		e.trap, e.drop = t, e.drop || t.drop
+	}
+	return e
+}
+
+// trap has a process die at a write on a link.
+type trap struct {
+	link   string
+	dir    direction
+	left   int // writes to let pass
+	drop   bool
+	host   *host
+	sprung chan struct{} // closed when it happens
+}
+
+func (n *Network) setTrap(t *trap) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.trap = t
 }
 
 func (n *Network) forget(p *pair) {
@@ -72,19 +103,31 @@ func (n *Network) setFaults(f func(p *pair, dir direction, n int, now time.Time)
 	n.faults = f
 }
 
-// resetAll breaks the connections of which one end is h, or all for nil.
-func (n *Network) resetAll(h *host) {
+// those returns the connections for which is holds.
+func (n *Network) those(is func(*pair) bool) (hit []*pair) {
 	n.mu.Lock()
-	var hit []*pair
+	defer n.mu.Unlock()
 	for p := range n.pairs {
-		if h == nil || p.ends[0] == h || p.ends[1] == h {
+		if is(p) {
 			hit = append(hit, p)
 		}
 	}
-	n.mu.Unlock()
-	for _, p := range hit {
-		p.reset()
+	return hit
+}
+
+// resetLost breaks the connections that have lost something and do not know it yet.
+func (n *Network) resetLost() {
+	for _, p := range n.those(func(*pair) bool { return true }) {
+		if p.there.hasLost() || p.back.hasLost() {
+			p.reset()
+		}
 	}
+}
+
+func (h *half) hasLost() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lost
 }
 
 // host is a process on the network, from its start to its death. It implements shop.Net.
@@ -107,7 +150,9 @@ func (h *host) kill() {
 		}
 	}
 	h.net.mu.Unlock()
-	h.net.resetAll(h)
+	for _, p := range h.net.those(func(p *pair) bool { return p.ends[0] == h || p.ends[1] == h }) {
+		p.die(h)
+	}
 }
 
 var errDead = errors.New("this process is dead")

@@ -1,0 +1,100 @@
+package simulation
+
+import (
+	"context"
+	"net/http"
+
+	"holdfast/check"
+	"holdfast/client"
+	"holdfast/shop"
+	"holdfast/test/books"
+)
+
+// sights are what the simulation saw itself do; see races.
+type sights struct {
+	gentle, busLost, trapped, failedStarts int
+	attention                              int
+	sentNotMarked                          int // crashes with an event on the bus whose row says it is unsent
+	final                                  []shop.Order
+	money                                  []check.MoneyEntry
+	parcels                                []check.ParcelEntry
+	sent                                   []*sentOrder
+	dir                                    string
+}
+
+// judge compares the world at rest with what the customers were told.
+func (w *World) judge(left int, sent []*sentOrder) {
+	w.seen.sent, w.seen.dir = sent, w.procs["holdfast"].dir
+	if left > 0 {
+		w.violate("I10", "", "orders still move %s after the faults had ended", restLimit)
+	}
+	api, err := client.New(url(portAPI), w.key, w.operator)
+	if err != nil {
+		w.violate("X2", "", "the simulation itself: %v", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), restLimit)
+	defer cancel()
+	seen, err := check.LookVia(ctx, w.operator, api, check.Addresses{PSP: url(portPSP), Carrier: url(portCarrier)}, "")
+	if err != nil {
+		w.violate("X1", "", "the world cannot be looked at: %v", err)
+		return
+	}
+	seen.Receipts = map[shop.SKU]int64{}
+	for _, s := range stock {
+		seen.Receipts[s.sku] = s.count
+	}
+	for _, r := range w.plan.Receipts {
+		seen.Receipts[r.SKU] += r.Quantity
+	}
+	told := make([]check.Sent, len(sent))
+	for i, s := range sent {
+		told[i] = s.told(i)
+	}
+	for _, v := range seen.Verify(told) {
+		w.violate(v.Invariant, v.Order, "%s", v.Detail)
+	}
+	w.judgeCancels(seen.Orders, sent)
+	w.seen.final, w.seen.money, w.seen.parcels = seen.Orders, seen.Money, seen.Parcels
+}
+
+// told is the order as the checker has it.
+func (s *sentOrder) told(number int) check.Sent {
+	t := check.Sent{Number: number, Key: s.plan.Key, ID: s.id, Total: s.total, Code: s.code}
+	switch {
+	case s.id != "":
+		t.Status = http.StatusCreated
+	case !s.doubt:
+		t.Status = s.refused
+	}
+	return t
+}
+
+// judgeCancels: what a cancel was told is not contradicted later (I16).
+func (w *World) judgeCancels(orders []shop.Order, sent []*sentOrder) {
+	status := make(map[shop.OrderID]shop.OrderStatus, len(orders))
+	for _, o := range orders {
+		status[o.ID] = o.Status
+	}
+	for _, s := range sent {
+		for _, c := range s.cancels {
+			switch ended := status[s.id]; {
+			case c.status >= 200 && c.status < 300 && ended != shop.Cancelled && ended != shop.Rejected:
+				w.violate("I16", string(s.id), "a cancel was answered with %d, and the order is %s", c.status, ended)
+			case c.status == http.StatusConflict && ended != shop.Fulfilled:
+				w.violate("I16", string(s.id), "a cancel came too late, and the order is %s", ended)
+			}
+		}
+	}
+}
+
+// judgeStores looks into the databases of the stopped process.
+func (w *World) judgeStores() {
+	found, err := books.Look(w.seen.dir)
+	if err != nil {
+		w.violate("X2", "", "the stores cannot be read: %v", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.found = append(w.found, found...)
+}

@@ -1,0 +1,180 @@
+package simulation
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	_ "modernc.org/sqlite" // the stores are looked at as files
+
+	"holdfast/shop"
+)
+
+// Must are the races that a campaign must have seen, and how each is told: by what the customers, the
+// outside parties and the stores have on record, never by what the product says of its inside.
+var Must = map[string]string{
+	"cancel against ship":            "the carrier was told to keep a parcel, or a cancel came too late",
+	"cancel against capture":         "a cancel was under way while the money was taken",
+	"expiry against payment":         "a reservation ran out, and the provider had authorised",
+	"success after the undo began":   "the provider authorised after the order had begun to be undone",
+	"refund or void failing":         "the provider failed an undo that it did later",
+	"step after its tombstone":       "a step's undo was there before the step",
+	"webhook before the answer":      "a webhook came before the call that it is about was answered",
+	"order of unknown outcome":       "an order is there whose customer was never told",
+	"crash between send and mark":    "at a crash an event was on the bus, and its row unsent",
+	"events delivered again":         "the bus was lost, and all was sent again",
+	"death at a write":               "a process died at a chosen write",
+	"needs attention, then repaired": "an operator's retry brought an order to its end",
+}
+
+// races counts what of Must has happened.
+func (w *World) races() map[string]int {
+	n := map[string]int{"death at a write": w.seen.trapped, "events delivered again": w.seen.busLost, "crash between send and mark": w.seen.sentNotMarked,
+		"needs attention, then repaired": w.seen.attention}
+	told := map[string]*sentOrder{}
+	for _, s := range w.seen.sent {
+		told[s.plan.Key] = s
+	}
+	for _, o := range w.seen.final {
+		if s := told[o.ExternalID]; s != nil && s.id == "" {
+			n["order of unknown outcome"]++
+		}
+	}
+	for _, p := range w.seen.parcels {
+		if p.Entry == "held" {
+			n["cancel against ship"]++
+		}
+	}
+	authorised := map[shop.OrderID]bool{}
+	for _, m := range w.seen.money {
+		authorised[m.Reference] = authorised[m.Reference] || m.Entry == "authorised"
+	}
+	for _, o := range w.seen.final {
+		if o.Reason == shop.ReasonReservationExpired && authorised[o.ID] {
+			n["expiry against payment"]++
+		}
+	}
+	for _, s := range w.seen.sent {
+		for _, c := range s.cancels {
+			if c.status == 409 {
+				n["cancel against ship"]++
+			}
+		}
+	}
+	if err := w.storeRaces(n); err != nil {
+		w.violate("X2", "", "the stores cannot be read: %v", err)
+	}
+	return n
+}
+
+// storeRaces are those that the stores and the files of the outside parties tell of.
+func (w *World) storeRaces(n map[string]int) error {
+	undone, taken, err := w.times()
+	if err != nil {
+		return err
+	}
+	lines, err := os.ReadFile(filepath.Join(w.dir, "psp", "ledger.ndjson"))
+	if err != nil {
+		return err
+	}
+	failed := map[string]bool{}
+	for line := range bytes.Lines(lines) {
+		e, err := parseLine(line)
+		if err != nil {
+			return err
+		}
+		switch {
+		case e.Note == "undo_failed":
+			failed[e.Authorisation] = true
+		case (e.Entry == "voided" || e.Entry == "refunded") && failed[e.Authorisation]:
+			n["refund or void failing"]++
+		case e.Entry == "authorised" && !undone[e.Reference].IsZero() && e.At.After(undone[e.Reference]):
+			n["success after the undo began"]++
+		case e.Entry == "captured":
+			taken[e.Reference] = e.At
+		}
+	}
+	for _, s := range w.seen.sent {
+		for _, c := range s.cancels {
+			if at := taken[string(s.id)]; !at.IsZero() && at.After(w.began.Add(c.asked)) && (c.answered == 0 || at.Before(w.began.Add(c.answered+maxTrap))) {
+				n["cancel against capture"]++
+			}
+		}
+	}
+	return errors.Join(
+		count(w.seen.dir, "payment", `SELECT count(*) FROM webhooks w JOIN call_attempts a ON a.order_id = w.order_id AND a.operation = w.kind AND a.at > w.at`, n, "webhook before the answer"),
+		count(w.seen.dir, "inventory", `SELECT count(*) FROM outbox WHERE type = 'StockReleased' AND version = 1`, n, "step after its tombstone"),
+		count(w.seen.dir, "payment", `SELECT count(*) FROM outbox WHERE type = 'PaymentCancelled' AND version = 1`, n, "step after its tombstone"))
+}
+
+func open(dir, service string) (*sql.DB, error) {
+	return sql.Open("sqlite", "file:"+filepath.Join(dir, service+".db")+"?mode=ro")
+}
+
+func count(dir, service, query string, n map[string]int, what string) error {
+	db, err := open(dir, service)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var k int
+	if err := db.QueryRow(query).Scan(&k); err != nil {
+		return err
+	}
+	n[what] += k
+	return nil
+}
+
+// lookAtCrash looks at what a process that has just died left behind: for an event that the bus has and
+// whose row says that it was not sent.
+func (w *World) lookAtCrash(dir string) {
+	for _, service := range []string{"order", "inventory", "payment", "shipping"} {
+		ids, err := unsent(dir, service)
+		if err != nil {
+			w.note("the dead process's outbox of %s: %v", service, err)
+			continue
+		}
+		for _, id := range ids {
+			if onBus(filepath.Join(dir, "bus"), id) {
+				w.seen.sentNotMarked++
+			}
+		}
+	}
+}
+
+func unsent(dir, service string) (ids []string, err error) {
+	db, err := open(dir, service)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	rows, err := db.Query(`SELECT event_id FROM outbox JOIN outbox_unsent USING (pos)`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+// onBus tells whether a file of the bus has an event.
+func onBus(dir, id string) (found bool) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && !found {
+			b, err := os.ReadFile(path)
+			found = err == nil && strings.Contains(string(b), id)
+		}
+		return nil
+	})
+	return found
+}

@@ -1,0 +1,203 @@
+package simulation
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"holdfast/client"
+	"holdfast/shop"
+)
+
+// The variables that change the test.
+const (
+	seedsVariable = "HOLDFAST_TEST_SEEDS" // how many
+	seedVariable  = "HOLDFAST_TEST_SEED"  // the first one
+	keepVariable  = "HOLDFAST_TEST_KEEP"  // a directory for what is left of seeds that failed
+	racesVariable = "HOLDFAST_TEST_RACES" // any value: the races must all have been seen
+)
+
+// fewSeeds is how many are run where nothing is said.
+const fewSeeds = 20
+
+// manySeeds are enough to have seen every race.
+const manySeeds = 300
+
+func number(t *testing.T, variable string, otherwise uint64) uint64 {
+	t.Helper()
+	v := os.Getenv(variable)
+	if v == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", variable, err)
+	}
+	return n
+}
+
+// scratch is a directory in memory, where the machine has one.
+func scratch(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "holdfast-simulation-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// TestSeeds runs a Holdfast for each seed, and judges it.
+func TestSeeds(t *testing.T) {
+	first, n := number(t, seedVariable, 1), number(t, seedsVariable, fewSeeds)
+	dir := scratch(t)
+	template := filepath.Join(dir, "template")
+	synctest.Test(t, func(t *testing.T) { makeTemplate(t, template) })
+	races := map[string]int{}
+	orders := 0
+	var virtual time.Duration
+	var mu sync.Mutex
+	var next atomic.Uint64
+	next.Store(first)
+	began := time.Now()
+	t.Run("seeds", func(t *testing.T) {
+		for worker := range runtime.GOMAXPROCS(0) {
+			t.Run(strconv.Itoa(worker), func(t *testing.T) {
+				t.Parallel()
+				for seed := next.Add(1) - 1; seed < first+n; seed = next.Add(1) - 1 {
+					r := runSeed(t, seed, template, dir)
+					mu.Lock()
+					for race, k := range r.Races {
+						if k > 0 {
+							races[race]++
+						}
+					}
+					orders += r.Orders
+					virtual += r.Virtual
+					mu.Unlock()
+				}
+			})
+		}
+	})
+	took := time.Since(began)
+	t.Logf("%d seeds, %d orders, %s of virtual time in %s: %.0f seeds a minute", n, orders, virtual.Round(time.Second), took.Round(time.Second), float64(n)/took.Minutes())
+	for _, race := range slices.Sorted(maps.Keys(Must)) {
+		t.Logf("%4d seeds saw %s: %s", races[race], race, Must[race])
+		if races[race] == 0 && n >= manySeeds {
+			t.Errorf("no seed of %d saw %s", n, race)
+		}
+	}
+}
+
+// runSeed runs one seed in a bubble of its own.
+func runSeed(t *testing.T, seed uint64, template, dir string) (r *Result) {
+	t.Helper()
+	home := filepath.Join(dir, fmt.Sprintf("seed-%d", seed))
+	defer func() {
+		if err := os.RemoveAll(home); err != nil {
+			t.Error(err)
+		}
+	}()
+	var err error
+	t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+		synctest.Test(t, func(*testing.T) { r, err = simulate(NewPlan(seed), template, home) })
+	})
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	if len(r.Violations) > 0 {
+		for _, v := range r.Violations {
+			t.Errorf("seed %d: violated: %s", seed, v)
+		}
+		t.Errorf("repeat it with: %s=%d %s=1 go test -count=1 -run TestSeeds ./test/simulation", seedVariable, seed, seedsVariable)
+		keep(t, r, home)
+	}
+	r.World = nil
+	return r
+}
+
+// keep keeps what is left of a seed that failed.
+func keep(t *testing.T, r *Result, home string) {
+	t.Helper()
+	to := os.Getenv(keepVariable)
+	if to == "" {
+		to = filepath.Join(os.TempDir(), "holdfast-simulation")
+	}
+	to = filepath.Join(to, fmt.Sprintf("seed-%d", r.Plan.Seed))
+	if err := os.RemoveAll(to); err != nil {
+		t.Error(err)
+	}
+	if err := copyTree(home, to, ""); err != nil {
+		t.Error(err)
+	}
+	var history []byte
+	for _, e := range r.World.history {
+		history = append(history, marshal(t, e)...)
+		history = append(history, '\n')
+	}
+	for name, b := range map[string][]byte{"plan.json": marshal(t, r.Plan), "history.ndjson": history, "log": r.World.log.Bytes(), "violations.json": marshal(t, r.Violations)} {
+		if err := os.WriteFile(filepath.Join(to, name), b, 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Logf("its plan, history, log and data are in %s", to)
+}
+
+func marshal(t *testing.T, v any) []byte {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Error(err)
+	}
+	return b
+}
+
+// makeTemplate makes the data directory that all seeds begin with: migrated, with the items and their stock.
+func makeTemplate(t *testing.T, dir string) {
+	t.Helper()
+	w := &World{dir: filepath.Dir(dir), net: NewNetwork(ports()), procs: map[string]*process{}, lives: map[string]int{}}
+	w.operator = w.newClient("operator")
+	w.start("holdfast", dir)
+	var err error
+	if _, w.key, err = readSecrets(dir); err != nil {
+		t.Fatal(err)
+	}
+	api, err := client.New(url(portAPI), w.key, w.operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range stock {
+		if _, err := api.PutItem(t.Context(), s.sku, 0, shop.PutItem{Name: string(s.sku), UnitPrice: s.price, Currency: "EUR"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := api.Receive(t.Context(), "stock-"+string(s.sku), s.sku, shop.Receipt{Quantity: s.count}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := w.procs["holdfast"]
+	p.cancel()
+	<-p.done
+	if p.err != nil {
+		t.Fatal(p.err)
+	}
+	for _, c := range w.closers {
+		c()
+	}
+	for _, v := range w.found {
+		t.Errorf("violated: %s", v)
+	}
+}
