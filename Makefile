@@ -2,12 +2,13 @@
 
 GO ?= go
 N ?= 200
+SEEDS ?= 1000
 RATE ?= 1000
 DURATION ?= 60s
 LINT = bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit lint drift generate bench crash mutants clean
+.PHONY: help build run test unit lint drift generate bench crash mutants simulate clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +48,9 @@ crash: ## kill it at random instants: make crash N=200
 
 mutants: ## break the product in every known way; each check must fail: make mutants AREA=svc/payment SINCE=main CLEAN=20
 	$(GO) run ./test/mutants $(if $(AREA),-area $(AREA)) $(if $(SINCE),-since $(SINCE)) $(if $(CLEAN),-clean $(CLEAN))
+
+simulate: ## run it in virtual time, with the faults of each seed: make simulate SEEDS=10000
+	HOLDFAST_TEST_SEEDS=$(SEEDS) $(GO) test -v -count=1 -timeout 0 -run TestSeeds ./test/simulation
 
 clean: ## remove what was built; data stays
 	rm -rf bin

@@ -147,7 +147,7 @@ func ending(n int, err error) error {
 }
 
 // die is what becomes of a connection when the process at one of its ends has died: what that one has
-// sent arrives, and then the other end learns of it.
+// sent arrives, and then the other end learns of it, unless the connection has lost something before.
 func (p *pair) die(h *host) {
 	from, to := p.back, p.there
 	if p.ends[0] == h {
@@ -158,7 +158,6 @@ func (p *pair) die(h *host) {
 	from.lost = true
 	from.mu.Unlock()
 	to.reset()
-	p.net.forget(p)
 }
 
 // Write implements net.Conn.

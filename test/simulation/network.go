@@ -115,6 +115,13 @@ func (n *Network) those(is func(*pair) bool) (hit []*pair) {
 	return hit
 }
 
+// resetAll breaks every connection.
+func (n *Network) resetAll() {
+	for _, p := range n.those(func(*pair) bool { return true }) {
+		p.reset()
+	}
+}
+
 // resetLost breaks the connections that have lost something and do not know it yet.
 func (n *Network) resetLost() {
 	for _, p := range n.those(func(*pair) bool { return true }) {

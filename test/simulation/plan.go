@@ -28,6 +28,7 @@ type Settings struct {
 	Slow           time.Duration // what tok_slow waits
 	RedriveAfter   time.Duration
 	AllWebhooks    bool
+	FewFailures    bool // an undo is left to an operator soon
 	KeepDead       bool // connections that lost something stay as they are when the faults end
 }
 
@@ -100,7 +101,7 @@ func NewPlan(seed uint64) Plan {
 	d := dice{rand.New(rand.NewPCG(seed, 0x5eed))}
 	p := Plan{Seed: seed, Settings: Settings{
 		CaptureAtOnce: d.one(4), ReservationTTL: 15 * time.Minute, DispatchAfter: d.between(20*time.Millisecond, 15*time.Second),
-		Slow: d.between(200*time.Millisecond, 8*time.Second), RedriveAfter: d.between(3*time.Second, time.Minute), AllWebhooks: d.one(2), KeepDead: d.one(2),
+		Slow: d.between(200*time.Millisecond, 8*time.Second), RedriveAfter: d.between(3*time.Second, time.Minute), AllWebhooks: d.one(2), FewFailures: d.one(5), KeepDead: d.one(2),
 	}}
 	if d.one(4) {
 		p.Settings.ReservationTTL = d.between(time.Second, 20*time.Second)

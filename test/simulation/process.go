@@ -92,11 +92,17 @@ func (w *World) config(dir string) app.Config {
 	if s.CaptureAtOnce {
 		cfg.Payment.Capture = payment.CaptureImmediate
 	}
+	if s.FewFailures {
+		cfg.Payment.UndoFailures, cfg.Shipping.CancelFailures = fewFailures, fewFailures
+	}
 	if s.ReservationTTL > 0 {
 		cfg.Inventory.ReservationTTL, cfg.Order.RedriveAfter = s.ReservationTTL, s.RedriveAfter
 	}
 	return cfg
 }
+
+// fewFailures is how often an undo may fail before an operator must act, where that is to happen.
+const fewFailures = 3
 
 // simulator is what both outside parties are.
 type simulator interface {

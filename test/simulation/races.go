@@ -106,7 +106,7 @@ func (w *World) storeRaces(n map[string]int) error {
 		}
 	}
 	return errors.Join(
-		count(w.seen.dir, "payment", `SELECT count(*) FROM webhooks w JOIN call_attempts a ON a.order_id = w.order_id AND a.operation = w.kind AND a.at > w.at`, n, "webhook before the answer"),
+		count(w.seen.dir, "payment", `SELECT count(*) FROM webhooks w JOIN call_attempts a ON a.order_id = w.order_id AND a.operation = 'authorise' AND w.kind LIKE 'authoris%' AND a.at > w.at`, n, "webhook before the answer"),
 		count(w.seen.dir, "inventory", `SELECT count(*) FROM outbox WHERE type = 'StockReleased' AND version = 1`, n, "step after its tombstone"),
 		count(w.seen.dir, "payment", `SELECT count(*) FROM outbox WHERE type = 'PaymentCancelled' AND version = 1`, n, "step after its tombstone"))
 }

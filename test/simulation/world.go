@@ -241,6 +241,10 @@ func (w *World) retry(ctx context.Context, api *client.Client) bool {
 // maxRetries is how often an operator tries what needs attention.
 const maxRetries = 10
 
+// timersTime is longer than any timer that is left running: time stands still once the bubble's function
+// has returned.
+const timersTime = 10 * time.Minute
+
 // end stops everything in order.
 func (w *World) end() {
 	for _, name := range []string{"holdfast", "psp", "carrier"} {
@@ -260,6 +264,8 @@ func (w *World) end() {
 		c()
 	}
 	w.all.Wait()
+	w.net.resetAll()
+	time.Sleep(timersTime)
 	synctest.Wait()
 }
 
