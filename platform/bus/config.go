@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -30,6 +31,9 @@ const (
 type Config struct {
 	Seeds    []string `koanf:"seeds"`     // host:port of some brokers
 	ClientID string   `koanf:"client_id"` // names this process to the brokers
+	// Prefix stands before the names of topics and groups on the brokers, and nowhere else: several
+	// Holdfasts can share a Kafka.
+	Prefix string `koanf:"prefix"`
 
 	SendTimeout time.Duration `koanf:"send_timeout"` // a Send that has no answer by then has failed
 	MaxBuffered int           `koanf:"max_buffered"` // events waiting in the producer; a Send of more waits
@@ -84,6 +88,8 @@ func (c Config) Validate() error {
 	switch {
 	case len(c.Seeds) == 0:
 		return errors.New("bus: seeds: name at least one broker")
+	case !prefixes.MatchString(c.Prefix):
+		return errors.New("bus: prefix: at most 100 letters, digits, dots, hyphens and underscores, as Kafka allows")
 	case c.SendTimeout < time.Second:
 		return errors.New("bus: send_timeout: at least 1s")
 	case c.MaxBuffered < 1:
@@ -103,6 +109,8 @@ func (c Config) Validate() error {
 	}
 	return nil
 }
+
+var prefixes = regexp.MustCompile(`^[A-Za-z0-9._-]{0,100}$`)
 
 // options are those of every client.
 func (c Config) options(deps shop.Deps) []kgo.Opt {

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,9 +75,13 @@ func NewConsumer(cfg Config, sub Subscription, deps shop.Deps) (*Consumer, error
 	}
 	c := &Consumer{cfg: cfg, deps: deps, owned: make(map[partition]bool),
 		retry: Backoff{Min: cfg.RetryMin, Max: cfg.RetryMax}}
+	topics := make([]string, 0, len(sub.Topics))
+	for _, name := range sub.Topics {
+		topics = append(topics, cfg.Prefix+name)
+	}
 	c.opts = append(cfg.options(deps),
-		kgo.ConsumerGroup(sub.Group),
-		kgo.ConsumeTopics(sub.Topics...),
+		kgo.ConsumerGroup(cfg.Prefix+sub.Group),
+		kgo.ConsumeTopics(topics...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // rather twice than never
 		kgo.SessionTimeout(cfg.Session),
 		kgo.HeartbeatInterval(cfg.Heartbeat),
@@ -135,6 +140,7 @@ func (c *Consumer) decode(fetches kgo.Fetches) (Batch, []*kgo.Record) {
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		for _, r := range p.Records {
 			e, err := FromRecord(r)
+			e.Topic = strings.TrimPrefix(e.Topic, c.cfg.Prefix)
 			batch.Records = append(batch.Records, Record{Event: e, Err: err, Partition: r.Partition, Offset: r.Offset})
 		}
 		if n := len(p.Records); n > 0 {
@@ -227,7 +233,7 @@ func (c *Consumer) keepOwned(records []Record) []Record {
 	defer c.mu.Unlock()
 	kept := records[:0]
 	for _, r := range records {
-		if c.owned[partition{r.Event.Topic, r.Partition}] {
+		if c.owned[partition{c.cfg.Prefix + r.Event.Topic, r.Partition}] {
 			kept = append(kept, r)
 		}
 	}

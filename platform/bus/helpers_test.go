@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"holdfast/platform/bus"
@@ -24,22 +24,6 @@ func testContext(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
-}
-
-// cluster starts a broker with the topics "orders" (4 partitions) and "one" (1 partition).
-func cluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
-	t.Helper()
-	opts = append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(4, "orders"), kfake.SeedTopics(1, "one"), kfake.GroupMinSessionTimeout(time.Second)}, opts...)
-	c, err := kfake.NewCluster(opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
-}
-
-func config(c *kfake.Cluster) bus.Config {
-	return bus.Config{Seeds: c.ListenAddrs(), SendTimeout: 2 * time.Second, Commit: 100 * time.Millisecond, Heartbeat: 100 * time.Millisecond}
 }
 
 func producer(t *testing.T, cfg bus.Config) *bus.Producer {
@@ -69,15 +53,26 @@ func mustSend(t *testing.T, p *bus.Producer, events ...shop.Event) {
 }
 
 // read returns the ids of the first n records of a topic, as a reader of its own sees them.
-func read(t *testing.T, c *kfake.Cluster, topic string, n int) []string {
+func read(t *testing.T, c *broker, topic string, n int) []string {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))
+	return readWhile(t, c, topic, func(ids []string) bool { return len(ids) < n })
+}
+
+// readUntil returns the ids of a topic up to one.
+func readUntil(t *testing.T, c *broker, topic, id string) []string {
+	t.Helper()
+	return readWhile(t, c, topic, func(ids []string) bool { return !slices.Contains(ids, id) })
+}
+
+func readWhile(t *testing.T, c *broker, topic string, more func(ids []string) bool) []string {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumeTopics(c.prefix+topic), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.Close()
 	var ids []string
-	for ctx := testContext(t); len(ids) < n; {
+	for ctx := testContext(t); more(ids); {
 		fetches := cl.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
 			t.Fatalf("after %v: %v", ids, err)

@@ -68,7 +68,9 @@ func (p *Producer) Send(ctx context.Context, events []shop.Event) []error {
 	var sent sync.WaitGroup
 	sent.Add(len(events))
 	for i := range events {
-		p.client.Produce(ctx, ToRecord(events[i]), func(_ *kgo.Record, err error) {
+		r := ToRecord(events[i])
+		r.Topic = p.cfg.Prefix + r.Topic
+		p.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
 			errs[i] = err
 			sent.Done()
 		})

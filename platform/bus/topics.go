@@ -43,14 +43,14 @@ func EnsureTopics(ctx context.Context, cfg Config, deps shop.Deps, topics []Topi
 		return err
 	}
 	defer client.Close()
-	return createTopics(ctx, client, topics)
+	return createTopics(ctx, client, cfg.Prefix, topics)
 }
 
-func createTopics(ctx context.Context, client *kgo.Client, topics []TopicSpec) error {
+func createTopics(ctx context.Context, client *kgo.Client, prefix string, topics []TopicSpec) error {
 	req := kmsg.NewPtrCreateTopicsRequest()
 	for _, t := range topics {
 		rt := kmsg.NewCreateTopicsRequestTopic()
-		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = t.Name, int32(t.Partitions), int16(t.Replicas)
+		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = prefix+t.Name, int32(t.Partitions), int16(t.Replicas)
 		if t.Partitions == 0 {
 			rt.NumPartitions = -1
 		}
