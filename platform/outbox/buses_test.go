@@ -13,29 +13,65 @@ import (
 	"holdfast/platform/sqldb"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
+	"holdfast/test/engines"
 	"holdfast/test/fakes"
+	"holdfast/test/stores"
 )
 
-func busConfig(b *embedded.Broker) bus.Config {
-	return bus.Config{Seeds: b.Addrs(), SendTimeout: 2 * time.Second, Commit: 100 * time.Millisecond, Heartbeat: 100 * time.Millisecond,
+// someBus is a bus whose topics nobody else uses.
+type someBus struct {
+	seeds  []string
+	prefix string
+}
+
+func busConfig(b *someBus) bus.Config {
+	return bus.Config{Seeds: b.seeds, Prefix: b.prefix, SendTimeout: 2 * time.Second, Commit: 100 * time.Millisecond, Heartbeat: 100 * time.Millisecond,
 		RetryMin: time.Millisecond, RetryMax: 50 * time.Millisecond}
 }
 
-// testBus starts a bus in memory with one partition per topic, so that all events are in one order.
-func testBus(t *testing.T) *embedded.Broker {
+// eachEngine runs a test on the embedded bus with each kind of store, and on the real bus with the real
+// store. With one partition per topic all events are in one order.
+func eachEngine(t *testing.T, partitions int, test func(t *testing.T, open stores.Open, b *someBus)) {
 	t.Helper()
-	b, err := embedded.New(embedded.Config{}, fakes.Deps(t))
-	if err != nil {
-		t.Fatal(err)
+	stores.Each(t, func(t *testing.T, open stores.Open) { test(t, open, newBus(t, engines.Embedded, partitions)) })
+	t.Run("postgres and kafka", func(t *testing.T) {
+		t.Parallel()
+		test(t, stores.Postgres, newBus(t, engines.Real, partitions))
+	})
+}
+
+// eachBus runs a test on each kind of bus.
+func eachBus(t *testing.T, partitions int, test func(t *testing.T, b *someBus)) {
+	t.Helper()
+	for _, kind := range engines.Buses {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			test(t, newBus(t, kind, partitions))
+		})
 	}
-	t.Cleanup(func() { _ = b.Close() }) // of nothing in memory
-	if err := bus.EnsureTopics(testContext(t), busConfig(b), fakes.Deps(t), bus.Topics(1, 1)); err != nil {
+}
+
+func newBus(t *testing.T, kind engines.Kind, partitions int) *someBus {
+	t.Helper()
+	var b *someBus
+	if kind == engines.Real {
+		k := engines.SharedKafka(t)
+		b = &someBus{seeds: k.Addrs(), prefix: k.Prefix()}
+	} else {
+		broker, err := embedded.New(embedded.Config{}, fakes.Deps(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = broker.Close() }) // of nothing in memory
+		b = &someBus{seeds: broker.Addrs()}
+	}
+	if err := bus.EnsureTopics(testContext(t), busConfig(b), fakes.Deps(t), bus.Topics(partitions, 1)); err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
-func testProducer(t *testing.T, b *embedded.Broker) *bus.Producer {
+func testProducer(t *testing.T, b *someBus) *bus.Producer {
 	t.Helper()
 	p, err := bus.NewProducer(busConfig(b), fakes.Deps(t), telemetry.Nop())
 	if err != nil {
@@ -63,7 +99,7 @@ func consumerConfig() outbox.ConsumerConfig {
 	return outbox.ConsumerConfig{Name: "inventory", Topics: []string{shop.TopicOrders}, Types: []shop.EventType{shop.EventOrderPlaced}, Attempts: 3}
 }
 
-func newConsumer(t *testing.T, db *sqldb.DB, b *embedded.Broker, cfg outbox.ConsumerConfig, h outbox.Handler) *outbox.Consumer {
+func newConsumer(t *testing.T, db *sqldb.DB, b *someBus, cfg outbox.ConsumerConfig, h outbox.Handler) *outbox.Consumer {
 	t.Helper()
 	c, err := outbox.NewConsumer(cfg, outbox.ConsumerParts{DB: db, Outbox: newOutbox(t, fast("letters"), outbox.Parts{DB: db, Producer: newSender(), Source: "inventory"}),
 		Bus: busConfig(b), Deps: fakes.Deps(t), Tel: telemetry.Nop()}, h)
@@ -74,7 +110,7 @@ func newConsumer(t *testing.T, db *sqldb.DB, b *embedded.Broker, cfg outbox.Cons
 }
 
 // readTopic returns the first n events of a topic, as a group of its own sees them.
-func readTopic(t *testing.T, b *embedded.Broker, topic string, n int) []bus.Record {
+func readTopic(t *testing.T, b *someBus, topic string, n int) []bus.Record {
 	t.Helper()
 	var group [8]byte
 	fakes.IDs{}.Secret(group[:])

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	embedded "holdfast/embedded/bus"
-	"holdfast/platform/bus"
 	"holdfast/platform/outbox"
 	"holdfast/platform/sqldb"
 	"holdfast/platform/telemetry"
@@ -25,8 +23,8 @@ const (
 
 func TestEachEventTakesEffectOnce(t *testing.T) {
 	t.Parallel()
-	stores.Each(t, func(t *testing.T, open stores.Open) {
-		db, b := open(t, outbox.Migrations()), testBus(t)
+	eachEngine(t, 1, func(t *testing.T, open stores.Open, b *someBus) {
+		db := open(t, outbox.Migrations())
 		j, p := newJournal(t, db), testProducer(t, b)
 		other := event(1, 5)
 		other.Type = shop.EventOrderProgressed
@@ -57,8 +55,8 @@ func TestEachEventTakesEffectOnce(t *testing.T) {
 // TestTwoConsumersOfOneDatabase have an inbox each in the same table.
 func TestTwoConsumersOfOneDatabase(t *testing.T) {
 	t.Parallel()
-	stores.Each(t, func(t *testing.T, open stores.Open) {
-		db, b := open(t, outbox.Migrations()), testBus(t)
+	eachEngine(t, 1, func(t *testing.T, open stores.Open, b *someBus) {
+		db := open(t, outbox.Migrations())
 		j := newJournal(t, db)
 		publish(t, testProducer(t, b), event(1, 1))
 		second := consumerConfig()
@@ -75,16 +73,8 @@ func TestTwoConsumersOfOneDatabase(t *testing.T) {
 // TestShareAndMove runs two processes of one consumer, and stops one in the middle.
 func TestShareAndMove(t *testing.T) {
 	t.Parallel()
-	stores.Each(t, func(t *testing.T, open stores.Open) {
+	eachEngine(t, 4, func(t *testing.T, open stores.Open, b *someBus) {
 		db := open(t, outbox.Migrations())
-		b, err := embedded.New(embedded.Config{}, fakes.Deps(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = b.Close() })
-		if err := bus.EnsureTopics(testContext(t), busConfig(b), fakes.Deps(t), bus.Topics(4, 1)); err != nil {
-			t.Fatal(err)
-		}
 		j, p := newJournal(t, db), testProducer(t, b)
 		stopFirst := run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
 		run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
@@ -115,8 +105,8 @@ func TestShareAndMove(t *testing.T) {
 
 func TestPurgeInbox(t *testing.T) {
 	t.Parallel()
-	stores.Each(t, func(t *testing.T, open stores.Open) {
-		db, b := open(t, outbox.Migrations()), testBus(t)
+	eachEngine(t, 1, func(t *testing.T, open stores.Open, b *someBus) {
+		db := open(t, outbox.Migrations())
 		now := time.Now()
 		err := db.Update(testContext(t), func(ctx context.Context, tx *sqldb.Tx) error {
 			for i, age := range []time.Duration{20, 19, 18, 17, 1, 0} {
@@ -150,18 +140,20 @@ func TestPurgeInbox(t *testing.T) {
 
 func TestNewConsumerValidates(t *testing.T) {
 	t.Parallel()
-	db, b := stores.SQLite(t, outbox.Migrations()), testBus(t)
-	for want, change := range map[string]func(*outbox.ConsumerConfig){
-		"name": func(c *outbox.ConsumerConfig) { c.Name = "" }, "topics": func(c *outbox.ConsumerConfig) { c.Topics = nil },
-		"types": func(c *outbox.ConsumerConfig) { c.Types = nil }, "attempts": func(c *outbox.ConsumerConfig) { c.Attempts = -1 },
-		"timeout": func(c *outbox.ConsumerConfig) { c.Timeout = -1 },
-	} {
-		cfg := consumerConfig()
-		change(&cfg)
-		_, err := outbox.NewConsumer(cfg, outbox.ConsumerParts{DB: db, Outbox: newOutbox(t, fast("x"), outbox.Parts{DB: db, Producer: newSender()}),
-			Bus: busConfig(b), Deps: fakes.Deps(t), Tel: telemetry.Nop()}, nil)
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", want, err)
+	eachBus(t, 1, func(t *testing.T, b *someBus) {
+		db := stores.SQLite(t, outbox.Migrations())
+		for want, change := range map[string]func(*outbox.ConsumerConfig){
+			"name": func(c *outbox.ConsumerConfig) { c.Name = "" }, "topics": func(c *outbox.ConsumerConfig) { c.Topics = nil },
+			"types": func(c *outbox.ConsumerConfig) { c.Types = nil }, "attempts": func(c *outbox.ConsumerConfig) { c.Attempts = -1 },
+			"timeout": func(c *outbox.ConsumerConfig) { c.Timeout = -1 },
+		} {
+			cfg := consumerConfig()
+			change(&cfg)
+			_, err := outbox.NewConsumer(cfg, outbox.ConsumerParts{DB: db, Outbox: newOutbox(t, fast("x"), outbox.Parts{DB: db, Producer: newSender()}),
+				Bus: busConfig(b), Deps: fakes.Deps(t), Tel: telemetry.Nop()}, nil)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", want, err)
+			}
 		}
-	}
+	})
 }

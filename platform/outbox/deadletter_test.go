@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	embedded "holdfast/embedded/bus"
 	"holdfast/platform/bus"
 	"holdfast/platform/outbox"
 	"holdfast/platform/sqldb"
@@ -30,8 +29,8 @@ func poison(err error, id shop.EventID) func([]shop.Event) error {
 // TestPoison has one event that cannot be handled among others.
 func TestPoison(t *testing.T) {
 	t.Parallel()
-	stores.Each(t, func(t *testing.T, open stores.Open) {
-		db, b := open(t, outbox.Migrations()), testBus(t)
+	eachEngine(t, 1, func(t *testing.T, open stores.Open, b *someBus) {
+		db := open(t, outbox.Migrations())
 		j, p := newJournal(t, db), testProducer(t, b)
 		var tries atomic.Int64
 		j.failWith(func(events []shop.Event) error {
@@ -81,7 +80,7 @@ func TestPoison(t *testing.T) {
 }
 
 // checkLetters sends the three dead letters of TestPoison and looks at them on the bus.
-func checkLetters(t *testing.T, db *sqldb.DB, b *embedded.Broker, p *bus.Producer) {
+func checkLetters(t *testing.T, db *sqldb.DB, b *someBus, p *bus.Producer) {
 	t.Helper()
 	if n := number(t, db, letters); n != 3 {
 		t.Fatalf("%d dead letters", n)
@@ -117,22 +116,24 @@ func checkLetters(t *testing.T, db *sqldb.DB, b *embedded.Broker, p *bus.Produce
 
 func TestPanicIsPoison(t *testing.T) {
 	t.Parallel()
-	db, b := stores.SQLite(t, outbox.Migrations()), testBus(t)
-	j, p := newJournal(t, db), testProducer(t, b)
-	j.failWith(func(events []shop.Event) error {
-		if events[0].ID == "1.1" {
-			panic("nil map")
+	eachBus(t, 1, func(t *testing.T, b *someBus) {
+		db := stores.SQLite(t, outbox.Migrations())
+		j, p := newJournal(t, db), testProducer(t, b)
+		j.failWith(func(events []shop.Event) error {
+			if events[0].ID == "1.1" {
+				panic("nil map")
+			}
+			return nil
+		})
+		publish(t, p, event(1, 1))
+		publish(t, p, event(2, 1))
+		run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
+		untilNumber(t, db, 2, inInbox)
+		untilNumber(t, db, 1, letters)
+		if got := j.ids(t); !slices.Equal(got, []string{"2.1"}) {
+			t.Errorf("took effect: %v", got)
 		}
-		return nil
 	})
-	publish(t, p, event(1, 1))
-	publish(t, p, event(2, 1))
-	run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
-	untilNumber(t, db, 2, inInbox)
-	untilNumber(t, db, 1, letters)
-	if got := j.ids(t); !slices.Equal(got, []string{"2.1"}) {
-		t.Errorf("took effect: %v", got)
-	}
 }
 
 // TestOutageMakesNoDeadLetters has what the handler needs fail for longer than an event's attempts.
@@ -144,34 +145,36 @@ func TestOutageMakesNoDeadLetters(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db, b := stores.SQLite(t, outbox.Migrations()), testBus(t)
-			j, p := newJournal(t, db), testProducer(t, b)
-			down := make(chan struct{})
-			j.failWith(func([]shop.Event) error {
-				if j.calls.Load() > 8 {
-					select {
-					case <-down:
-					default:
-						close(down)
+			eachBus(t, 1, func(t *testing.T, b *someBus) {
+				db := stores.SQLite(t, outbox.Migrations())
+				j, p := newJournal(t, db), testProducer(t, b)
+				down := make(chan struct{})
+				j.failWith(func([]shop.Event) error {
+					if j.calls.Load() > 8 {
+						select {
+						case <-down:
+						default:
+							close(down)
+						}
 					}
+					return err
+				})
+				publish(t, p, event(1, 1), event(2, 1), event(1, 2))
+				run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
+				select {
+				case <-down:
+				case <-testContext(t).Done():
+					t.Fatalf("%d attempts", j.calls.Load())
 				}
-				return err
+				if n := number(t, db, inInbox) + number(t, db, letters); n != 0 {
+					t.Errorf("%d events were given up", n)
+				}
+				j.failWith(func([]shop.Event) error { return nil })
+				untilNumber(t, db, 3, inInbox)
+				if got := j.ids(t); len(got) != 3 || slices.Index(got, "1.1") > slices.Index(got, "1.2") {
+					t.Errorf("took effect: %v", got)
+				}
 			})
-			publish(t, p, event(1, 1), event(2, 1), event(1, 2))
-			run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
-			select {
-			case <-down:
-			case <-testContext(t).Done():
-				t.Fatalf("%d attempts", j.calls.Load())
-			}
-			if n := number(t, db, inInbox) + number(t, db, letters); n != 0 {
-				t.Errorf("%d events were given up", n)
-			}
-			j.failWith(func([]shop.Event) error { return nil })
-			untilNumber(t, db, 3, inInbox)
-			if got := j.ids(t); len(got) != 3 || slices.Index(got, "1.1") > slices.Index(got, "1.2") {
-				t.Errorf("took effect: %v", got)
-			}
 		})
 	}
 }
@@ -179,54 +182,58 @@ func TestOutageMakesNoDeadLetters(t *testing.T) {
 // TestOutageWhileOneByOne has the store fail in the middle of the search for the culprit.
 func TestOutageWhileOneByOne(t *testing.T) {
 	t.Parallel()
-	db, b := stores.SQLite(t, outbox.Migrations()), testBus(t)
-	j, p := newJournal(t, db), testProducer(t, b)
-	var outages atomic.Int64
-	j.failWith(func(events []shop.Event) error {
-		switch {
-		case len(events) > 1:
-			return errors.New("one of them is bad")
-		case events[0].ID == "2.1" && outages.Add(1) <= 3:
-			return shop.E(shop.Unavailable, "test", "down")
+	eachBus(t, 1, func(t *testing.T, b *someBus) {
+		db := stores.SQLite(t, outbox.Migrations())
+		j, p := newJournal(t, db), testProducer(t, b)
+		var outages atomic.Int64
+		j.failWith(func(events []shop.Event) error {
+			switch {
+			case len(events) > 1:
+				return errors.New("one of them is bad")
+			case events[0].ID == "2.1" && outages.Add(1) <= 3:
+				return shop.E(shop.Unavailable, "test", "down")
+			}
+			return poison(errors.New("bad"), "3.1")(events)
+		})
+		publish(t, p, event(1, 1), event(2, 1), event(3, 1), event(4, 1))
+		run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
+		untilNumber(t, db, 4, inInbox)
+		if got := j.ids(t); !slices.Equal(got, []string{"1.1", "2.1", "4.1"}) {
+			t.Errorf("took effect: %v", got)
 		}
-		return poison(errors.New("bad"), "3.1")(events)
+		if n := number(t, db, letters); n != 1 {
+			t.Errorf("%d dead letters", n)
+		}
 	})
-	publish(t, p, event(1, 1), event(2, 1), event(3, 1), event(4, 1))
-	run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
-	untilNumber(t, db, 4, inInbox)
-	if got := j.ids(t); !slices.Equal(got, []string{"1.1", "2.1", "4.1"}) {
-		t.Errorf("took effect: %v", got)
-	}
-	if n := number(t, db, letters); n != 1 {
-		t.Errorf("%d dead letters", n)
-	}
 }
 
 // TestPassingFailure has an event fail twice and then not: it is no dead letter.
 func TestPassingFailure(t *testing.T) {
 	t.Parallel()
-	db, b := stores.SQLite(t, outbox.Migrations()), testBus(t)
-	j, p := newJournal(t, db), testProducer(t, b)
-	j.failWith(func([]shop.Event) error {
-		if j.calls.Load() <= 2 {
-			return shop.E(shop.VersionConflict, "test", "somebody was faster")
+	eachBus(t, 1, func(t *testing.T, b *someBus) {
+		db := stores.SQLite(t, outbox.Migrations())
+		j, p := newJournal(t, db), testProducer(t, b)
+		j.failWith(func([]shop.Event) error {
+			if j.calls.Load() <= 2 {
+				return shop.E(shop.VersionConflict, "test", "somebody was faster")
+			}
+			return nil
+		})
+		publish(t, p, event(1, 1))
+		run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
+		untilNumber(t, db, 1, inInbox)
+		if got := j.ids(t); !slices.Equal(got, []string{"1.1"}) || number(t, db, letters) != 0 {
+			t.Errorf("took effect: %v", got)
 		}
-		return nil
 	})
-	publish(t, p, event(1, 1))
-	run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
-	untilNumber(t, db, 1, inInbox)
-	if got := j.ids(t); !slices.Equal(got, []string{"1.1"}) || number(t, db, letters) != 0 {
-		t.Errorf("took effect: %v", got)
-	}
 }
 
 // TestUndecodable has records that are no events among others: they become dead letters, once, with
 // their headers, and park nothing.
 func TestUndecodable(t *testing.T) {
 	t.Parallel()
-	stores.Each(t, func(t *testing.T, open stores.Open) {
-		db, b := open(t, outbox.Migrations()), testBus(t)
+	eachEngine(t, 1, func(t *testing.T, open stores.Open, b *someBus) {
+		db := open(t, outbox.Migrations())
 		j, p := newJournal(t, db), testProducer(t, b)
 		bad := event(1, 1)
 		bad.Data = []byte("\x00\xff no JSON")
@@ -251,35 +258,39 @@ func TestUndecodable(t *testing.T) {
 
 func TestRecordWithoutAnything(t *testing.T) {
 	t.Parallel()
-	db, b := stores.SQLite(t, outbox.Migrations()), testBus(t)
-	p := testProducer(t, b)
-	publish(t, p, shop.Event{Topic: shop.TopicOrders, Headers: map[string]string{"ce_specversion": "", "ce_source": "", "ce_version": "", "content-type": ""}})
-	stop := run(t, newConsumer(t, db, b, consumerConfig(), newJournal(t, db).handle).Run)
-	untilNumber(t, db, 1, letters)
-	stop()
-	run(t, newOutbox(t, fast("relay"), outbox.Parts{DB: db, Producer: p, Source: "inventory"}).Run)
-	r := readTopic(t, b, shop.DeadLetters(shop.TopicOrders), 1)[0]
-	if r.Event.Headers[outbox.HeaderDeadOffset] != "0" {
-		t.Errorf("the letter: %+v", r)
-	}
+	eachBus(t, 1, func(t *testing.T, b *someBus) {
+		db := stores.SQLite(t, outbox.Migrations())
+		p := testProducer(t, b)
+		publish(t, p, shop.Event{Topic: shop.TopicOrders, Headers: map[string]string{"ce_specversion": "", "ce_source": "", "ce_version": "", "content-type": ""}})
+		stop := run(t, newConsumer(t, db, b, consumerConfig(), newJournal(t, db).handle).Run)
+		untilNumber(t, db, 1, letters)
+		stop()
+		run(t, newOutbox(t, fast("relay"), outbox.Parts{DB: db, Producer: p, Source: "inventory"}).Run)
+		r := readTopic(t, b, shop.DeadLetters(shop.TopicOrders), 1)[0]
+		if r.Event.Headers[outbox.HeaderDeadOffset] != "0" {
+			t.Errorf("the letter: %+v", r)
+		}
+	})
 }
 
 // TestLargeLetterIsCut has an event that fits the bus, and would not with the headers of a dead letter:
 // it must not become an event that can never be sent.
 func TestLargeLetterIsCut(t *testing.T) {
 	t.Parallel()
-	db, b := stores.SQLite(t, outbox.Migrations()), testBus(t)
-	j, p := newJournal(t, db), testProducer(t, b)
-	j.failWith(poison(errors.New("bad"), "1.1"))
-	large := event(1, 1)
-	large.Data = []byte(strings.Repeat("x", 999_000))
-	publish(t, p, large)
-	stop := run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
-	untilNumber(t, db, 1, letters)
-	stop()
-	run(t, newOutbox(t, fast("relay"), outbox.Parts{DB: db, Producer: p, Source: "inventory"}).Run)
-	e := readTopic(t, b, shop.DeadLetters(shop.TopicOrders), 1)[0].Event
-	if cut := e.Headers[outbox.HeaderDeadCut]; cut == "" || fmt.Sprint(999_000-len(e.Data)) != cut {
-		t.Errorf("%d bytes, and %q are missing", len(e.Data), cut)
-	}
+	eachBus(t, 1, func(t *testing.T, b *someBus) {
+		db := stores.SQLite(t, outbox.Migrations())
+		j, p := newJournal(t, db), testProducer(t, b)
+		j.failWith(poison(errors.New("bad"), "1.1"))
+		large := event(1, 1)
+		large.Data = []byte(strings.Repeat("x", 999_000))
+		publish(t, p, large)
+		stop := run(t, newConsumer(t, db, b, consumerConfig(), j.handle).Run)
+		untilNumber(t, db, 1, letters)
+		stop()
+		run(t, newOutbox(t, fast("relay"), outbox.Parts{DB: db, Producer: p, Source: "inventory"}).Run)
+		e := readTopic(t, b, shop.DeadLetters(shop.TopicOrders), 1)[0].Event
+		if cut := e.Headers[outbox.HeaderDeadCut]; cut == "" || fmt.Sprint(999_000-len(e.Data)) != cut {
+			t.Errorf("%d bytes, and %q are missing", len(e.Data), cut)
+		}
+	})
 }

@@ -204,7 +204,8 @@ func TestBusLost(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg := busConfig(b)
+			own := &someBus{seeds: b.Addrs()}
+			cfg := busConfig(own)
 			if err := bus.EnsureTopics(testContext(t), cfg, deps, bus.Topics(4, 1)); err != nil {
 				t.Fatal(err)
 			}
@@ -213,7 +214,7 @@ func TestBusLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := newOutbox(t, fast("a"), outbox.Parts{DB: from, Producer: p, Broker: b, Deps: deps})
-			c := newConsumer(t, to, b, consumerConfig(), func(_ context.Context, tx *sqldb.Tx, events []shop.Event) error {
+			c := newConsumer(t, to, own, consumerConfig(), func(_ context.Context, tx *sqldb.Tx, events []shop.Event) error {
 				tx.AfterCommit(func() {
 					mu.Lock()
 					defer mu.Unlock()
@@ -229,7 +230,7 @@ func TestBusLost(t *testing.T) {
 			}
 			untilNumber(t, from, 0, unsent)
 			untilNumber(t, to, events, `SELECT count(*) FROM inbox`)
-			if got := len(readTopic(t, b, shop.TopicOrders, events)); got != events {
+			if got := len(readTopic(t, own, shop.TopicOrders, events)); got != events {
 				t.Errorf("the bus holds %d events", got)
 			}
 			stopRelay()

@@ -109,43 +109,45 @@ func TestOutboxTelemetry(t *testing.T) {
 
 func TestConsumerTelemetry(t *testing.T) {
 	t.Parallel()
-	db, b := stores.SQLite(t, outbox.Migrations()), testBus(t)
-	tel, spans, reader := instruments()
-	j, p := newJournal(t, db), testProducer(t, b)
-	j.failWith(poison(errors.New("bad"), "3.1"))
-	late := event(4, 1)
-	late.Time = fakes.RealClock{}.Now()
-	publish(t, p, traced(event(1, 1), recorded), traced(event(2, 1), notRecorded))
-	publish(t, p, event(1, 1), event(3, 1), late, event(3, 2))
-	c, err := outbox.NewConsumer(consumerConfig(), outbox.ConsumerParts{DB: db, Outbox: newOutbox(t, fast("x"), outbox.Parts{DB: db, Producer: newSender()}),
-		Bus: busConfig(b), Deps: fakes.Deps(t), Tel: tel}, j.handle)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := run(t, c.Run)
-	untilNumber(t, db, 5, inInbox)
-	stop()
-	got := values(t, reader)
-	if got["holdfast_consumer_retries"] < 3 || got["holdfast_consumer_lag_seconds"] != 1 {
-		t.Errorf("retries and lag: %v", got)
-	}
-	for name, want := range map[string]float64{"holdfast_consumer_handled": 3, "holdfast_consumer_duplicates": 1, "holdfast_consumer_dead_letters": 2, "holdfast_consumer_parked": 1} {
-		if got[name] != want {
-			t.Errorf("%s: %v, want %v", name, got[name], want)
+	eachBus(t, 1, func(t *testing.T, b *someBus) {
+		db := stores.SQLite(t, outbox.Migrations())
+		tel, spans, reader := instruments()
+		j, p := newJournal(t, db), testProducer(t, b)
+		j.failWith(poison(errors.New("bad"), "3.1"))
+		late := event(4, 1)
+		late.Time = fakes.RealClock{}.Now()
+		publish(t, p, traced(event(1, 1), recorded), traced(event(2, 1), notRecorded))
+		publish(t, p, event(1, 1), event(3, 1), late, event(3, 2))
+		c, err := outbox.NewConsumer(consumerConfig(), outbox.ConsumerParts{DB: db, Outbox: newOutbox(t, fast("x"), outbox.Parts{DB: db, Producer: newSender()}),
+			Bus: busConfig(b), Deps: fakes.Deps(t), Tel: tel}, j.handle)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	var names []string
-	for _, span := range spans.Ended() {
-		names = append(names, span.Name())
-		if span.Name() == "handle OrderPlaced" {
-			if span.Parent().TraceID().String() != "0af7651916cd43dd8448eb211c80319c" || len(span.Links()) != 1 {
-				t.Errorf("span of %v with links %v", span.Parent(), span.Links())
+		stop := run(t, c.Run)
+		untilNumber(t, db, 5, inInbox)
+		stop()
+		got := values(t, reader)
+		if got["holdfast_consumer_retries"] < 3 || got["holdfast_consumer_lag_seconds"] != 1 {
+			t.Errorf("retries and lag: %v", got)
+		}
+		for name, want := range map[string]float64{"holdfast_consumer_handled": 3, "holdfast_consumer_duplicates": 1, "holdfast_consumer_dead_letters": 2, "holdfast_consumer_parked": 1} {
+			if got[name] != want {
+				t.Errorf("%s: %v, want %v", name, got[name], want)
 			}
 		}
-	}
-	if !slices.Contains(names, "handle events") || !slices.Contains(names, "handle OrderPlaced") {
-		t.Errorf("spans %v", names)
-	}
+		var names []string
+		for _, span := range spans.Ended() {
+			names = append(names, span.Name())
+			if span.Name() == "handle OrderPlaced" {
+				if span.Parent().TraceID().String() != "0af7651916cd43dd8448eb211c80319c" || len(span.Links()) != 1 {
+					t.Errorf("span of %v with links %v", span.Parent(), span.Links())
+				}
+			}
+		}
+		if !slices.Contains(names, "handle events") || !slices.Contains(names, "handle OrderPlaced") {
+			t.Errorf("spans %v", names)
+		}
+	})
 }
 
 // TestAppendTakesTheTrace has an event without a trace appended within one.

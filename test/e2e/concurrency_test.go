@@ -14,7 +14,7 @@ import (
 func TestHotSKU(t *testing.T) {
 	t.Parallel()
 	const buyers, units = 1000, 100
-	each(t, func(t *testing.T, s *system) {
+	everywhere(t, func(t *testing.T, s *system) {
 		s.item(t, "HOT", 100, units)
 		ids := make([]shop.OrderID, buyers)
 		var wg sync.WaitGroup
@@ -48,7 +48,7 @@ func TestHotSKU(t *testing.T) {
 func TestSameKeyAtOnce(t *testing.T) {
 	t.Parallel()
 	const times = 100
-	each(t, func(t *testing.T, s *system) {
+	everywhere(t, func(t *testing.T, s *system) {
 		s.item(t, "TEA", 450, 1000)
 		cmd := command("tok_ok", "10115", line("TEA", 1))
 		ids := make([]shop.OrderID, times)

@@ -6,6 +6,7 @@ import (
 	"holdfast/app"
 	"holdfast/client"
 	"holdfast/shop"
+	"holdfast/test/engines"
 	"holdfast/test/harness"
 )
 
@@ -29,6 +30,19 @@ func each(t *testing.T, test func(t *testing.T, s *system)) {
 			test(t, start(t, quick(t, driver)))
 		})
 	}
+}
+
+// everywhere runs test on a Holdfast with each kind of store, and on one with a real Kafka beside it.
+func everywhere(t *testing.T, test func(t *testing.T, s *system)) {
+	t.Helper()
+	each(t, test)
+	t.Run("postgres and kafka", func(t *testing.T) {
+		t.Parallel()
+		k := engines.SharedKafka(t)
+		cfg := quick(t, "postgres")
+		cfg.Bus.Seeds, cfg.Bus.Prefix = k.Addrs(), k.Prefix()
+		test(t, start(t, cfg))
+	})
 }
 
 func quick(t *testing.T, driver string) app.Config {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"holdfast/test/engines"
+	"holdfast/test/postgres"
 )
 
 // TestTemporaldComesBack: what it keeps over a kill is tested where it is made; here that it can be had
@@ -29,4 +30,13 @@ func TestTemporaldComesBack(t *testing.T) {
 	if _, err := net.Dial("tcp", addr); err == nil {
 		t.Error("it listens although it has stopped")
 	}
+}
+
+// TestTemporaldOnPostgreSQL makes its databases, and finds them made at the next start.
+func TestTemporaldOnPostgreSQL(t *testing.T) {
+	t.Parallel()
+	s := engines.StartTemporald(t, "--postgres", postgres.Start(t).DSN("temporal"))
+	s.Stop(t)
+	s.Start(t)
+	s.Stop(t)
 }

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"holdfast/test/engines"
 )
 
 // BinVariable is the environment variable that names the directory of the binaries initdb and postgres, or
@@ -42,6 +44,7 @@ var errMissing = errors.New("PostgreSQL 15 or newer is not installed: apt-get in
 // PostgreSQL the test is skipped, or fails where the environment says CI=true.
 func DSN(t testing.TB) string {
 	t.Helper()
+	engines.SkipIfEmbedded(t)
 	s := get(t)
 	name := fmt.Sprintf("t%d", s.names.Add(1))
 	s.exec(t, "CREATE DATABASE "+name)
@@ -67,6 +70,7 @@ type server struct {
 	dir   string   // holds data, the socket and the log
 	life  *os.File // the janitor comes when this is closed, which nobody does but the end of the process
 	cmd   *exec.Cmd
+	extra []string // more arguments
 	names atomic.Int64
 }
 
@@ -105,7 +109,7 @@ func start() (*server, error) {
 	if err := <-ready; err != nil {
 		return nil, fmt.Errorf("start a PostgreSQL for tests: %w", err)
 	}
-	if err := s.wait(); err != nil {
+	if err := s.wait(s.dsn("postgres"), nil); err != nil {
 		return nil, fmt.Errorf("start a PostgreSQL for tests: %w", err)
 	}
 	return s, nil
@@ -142,14 +146,15 @@ var locales = [][]string{
 }
 
 func (s *server) run(who *syscall.Credential) error {
-	log, err := os.Create(filepath.Join(s.dir, "log"))
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	s.cmd = exec.Command(filepath.Join(s.bin, "postgres"), "-D", filepath.Join(s.dir, "data"), "-k", s.dir,
+	args := []string{"-D", filepath.Join(s.dir, "data"), "-k", s.dir,
 		"-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=32MB",
-		"-c", "max_connections="+strconv.Itoa(maxConns), "-c", "max_wal_size=256MB", "-c", "autovacuum_max_workers=1")
+		"-c", "max_connections=" + strconv.Itoa(maxConns), "-c", "max_wal_size=256MB", "-c", "autovacuum_max_workers=1"}
+	s.cmd = exec.Command(filepath.Join(s.bin, "postgres"), append(args, s.extra...)...)
 	s.cmd.Dir = s.dir
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	// SIGQUIT has the postmaster end its children at once, which SIGKILL does not.
@@ -157,23 +162,26 @@ func (s *server) run(who *syscall.Credential) error {
 	return s.cmd.Start()
 }
 
-// wait returns when the server lets somebody in.
-func (s *server) wait() error {
+// wait returns when the server lets somebody in, or has ended.
+func (s *server) wait(dsn string, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		conn, err := pgx.Connect(ctx, s.dsn("postgres"))
+		conn, err := pgx.Connect(ctx, dsn)
 		if err == nil {
 			return conn.Close(ctx)
 		}
 		select {
 		case <-tick.C:
+			continue
+		case <-ended:
+			err = errors.New("it ended by itself")
 		case <-ctx.Done():
-			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			return fmt.Errorf("it does not answer: %w\n%s", err, bytes.TrimSpace(log))
 		}
+		log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+		return fmt.Errorf("it does not answer: %w\n%s", err, bytes.TrimSpace(log))
 	}
 }
 
