@@ -8,10 +8,10 @@ DURATION ?= 60s
 LINT = bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit lint drift generate bench crash mutants simulate clean
+.PHONY: help build run test test-quick unit temporald temporald-test lint drift generate bench crash mutants simulate clean
 
 help: ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 build: ## build bin/holdfast
 	$(GO) build -o bin/holdfast ./cmd/holdfast
@@ -19,11 +19,25 @@ build: ## build bin/holdfast
 run: build ## build and start everything on this machine, with its data in ./data
 	bin/holdfast up
 
-test: drift lint unit ## run every test, on SQLite and PostgreSQL, with the race detector
+test: drift lint unit temporald-test ## run every test, on embedded and real engines, with the race detector
 
-unit: ## run the tests alone
+test-quick: ## run the tests on SQLite and the embedded bus alone
+	$(GO) vet ./...
+	HOLDFAST_TEST_ENGINES=embedded $(GO) test -timeout 10m ./...
+
+unit: bin/temporald ## run the tests alone
 	$(GO) vet ./...
 	$(GO) test -race -timeout 20m ./...
+
+temporald: bin/temporald ## build bin/temporald, a Temporal server; 10 minutes of processor time at first, seconds later
+
+bin/temporald: $(wildcard engines/temporald/*.go) engines/temporald/go.mod engines/temporald/go.sum
+	$(GO) -C engines/temporald build -ldflags='-s -w' -o ../../bin/temporald .
+
+# Without the race detector, with which the server would be compiled a second time.
+temporald-test: ## run the tests of temporald
+	$(GO) -C engines/temporald vet ./...
+	$(GO) -C engines/temporald test -timeout 10m ./...
 
 lint: $(LINT) ## run the linters; .golangci.yml says why each
 	$(LINT) run ./...

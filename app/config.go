@@ -178,6 +178,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("store.driver is %q; it must be sqlite or postgres", c.Store.Driver)
 	case c.Store.Driver == "postgres" && !strings.Contains(c.Store.DSN, "{service}"):
 		return errors.New("store.dsn must contain {service}: each service has a database of its own, as in postgres://user@host/holdfast_{service}")
+	case c.Bus.Prefix != "" && len(c.Bus.Seeds) == 0:
+		return errors.New("bus.prefix is for a Kafka that is shared: name its brokers in bus.seeds")
 	case c.Partitions < 1:
 		return errors.New("partitions must be at least 1")
 	}

@@ -366,6 +366,29 @@ func TestStaticMemberComesBackAtOnce(t *testing.T) {
 	})
 }
 
+// TestPrefix has two Holdfasts on one bus, with the same topics and the same group.
+func TestPrefix(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	for _, prefix := range []string{"a.", "b."} {
+		own := &broker{addrs: c.addrs, prefix: prefix}
+		if err := bus.EnsureTopics(testContext(t), config(own), fakes.Deps(t), []bus.TopicSpec{{Name: "one", Partitions: 1, Replicas: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		mustSend(t, producer(t, config(own)), event("one", 1, 1))
+		records := make(chan bus.Record, 10)
+		consume(t, config(own), sub("one"), func(_ context.Context, b bus.Batch) error {
+			for _, r := range b.Records {
+				records <- r
+			}
+			return nil
+		})
+		if r := <-records; r.Err != nil || r.Offset != 0 || r.Event.Topic != "one" {
+			t.Errorf("%s: got %+v", prefix, r)
+		}
+	}
+}
+
 func TestNewConsumerValidates(t *testing.T) {
 	t.Parallel()
 	for _, s := range []bus.Subscription{{Group: "", Topics: []string{"one"}}, {Group: "g"}} {

@@ -259,7 +259,7 @@ func TestConfigValidate(t *testing.T) {
 		"max_buffered": func(c *bus.Config) { c.MaxBuffered = -1 }, "max_message_bytes": func(c *bus.Config) { c.MaxMessage = 1 },
 		"heartbeat_interval": func(c *bus.Config) { c.Heartbeat = c.Session }, "rebalance_timeout": func(c *bus.Config) { c.Rebalance = -1 },
 		"commit_interval": func(c *bus.Config) { c.Commit = 1 }, "batch": func(c *bus.Config) { c.Batch = -1 },
-		"retry_min": func(c *bus.Config) { c.RetryMax = 1 },
+		"prefix": func(c *bus.Config) { c.Prefix = "a/b" }, "retry_min": func(c *bus.Config) { c.RetryMax = 1 },
 	} {
 		c := good
 		change(&c)

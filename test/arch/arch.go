@@ -91,6 +91,7 @@ var rules = []rule{
 	{"cli", []string{"app", "check", "client", "shop", "platform/run", "platform/telemetry", "platform/policy"}},
 	{"cmd", []string{"app", "cli", "check", "client", "shop"}},
 	{"api", []string{"shop"}},
+	{"engines", nil}, // a module of its own
 	{"test", []string{"*"}},
 }
 
@@ -200,6 +201,7 @@ var seams = map[string]string{
 	"cli":          "the person's machine: their files and their ports",
 	"check":        "it stands outside, in real time",
 	"test":         "the harness",
+	"engines":      "programs of their own",
 	"client":       "it runs in other people's programs",
 	"resilience":   "the same; its clock is the monotonic one, which testing/synctest makes virtual",
 }
