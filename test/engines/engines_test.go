@@ -72,7 +72,7 @@ func TestMissing(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var out strings.Builder
-			for line := range run(t, test.test, test.env...).lines {
+			for line := range run(t, test.test, append([]string{engines.Variable + "="}, test.env...)...).lines {
 				out.WriteString(line + "\n")
 			}
 			if failed := strings.Contains(out.String(), "--- FAIL"); failed != test.fails || !strings.Contains(out.String(), test.says) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"holdfast/test/engines"
 	"holdfast/test/postgres"
 )
 
@@ -140,7 +141,7 @@ func TestMissingBinaries(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command(os.Args[0], "-test.run=^TestDSNIsANewEmptyDatabase$", "-test.v")
-			cmd.Env = append(os.Environ(), "CI="+test.ci, postgres.BinVariable+"="+test.bin)
+			cmd.Env = append(os.Environ(), engines.Variable+"=", "CI="+test.ci, postgres.BinVariable+"="+test.bin)
 			out, err := cmd.CombinedOutput()
 			if failed := err != nil; failed != test.fails {
 				t.Errorf("failed: %v, want %v", failed, test.fails)
