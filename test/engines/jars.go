@@ -53,8 +53,10 @@ var findJava = sync.OnceValues(func() (java, error) {
 			return java{}, fmt.Errorf("jars.sha256: %q is not a sum and a name", line)
 		}
 		jar := filepath.Join(dir, name)
-		if got, err := digest(jar); err != nil || got != sum {
-			return java{}, fmt.Errorf("Kafka for tests: %s is not the file that test/engines/kafka/jars.sha256 names (%s, %v): remove the directory and run scripts/fetch-kafka", jar, got, err)
+		if got, err := digest(jar); err != nil {
+			return java{}, fmt.Errorf("Kafka for tests: a jar of test/engines/kafka/jars.sha256: %w; remove the directory and run scripts/fetch-kafka", err)
+		} else if got != sum {
+			return java{}, fmt.Errorf("Kafka for tests: %s is not the file that test/engines/kafka/jars.sha256 names: remove the directory and run scripts/fetch-kafka", jar)
 		}
 		jars = append(jars, jar)
 	}
