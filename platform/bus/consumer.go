@@ -74,7 +74,11 @@ func NewConsumer(cfg Config, sub Subscription, deps shop.Deps) (*Consumer, error
 	}
 	c := &Consumer{cfg: cfg, deps: deps, owned: make(map[partition]bool),
 		retry: Backoff{Min: cfg.RetryMin, Max: cfg.RetryMax}}
-	c.opts = append(cfg.options(deps),
+	opts, err := cfg.options(deps)
+	if err != nil {
+		return nil, err
+	}
+	c.opts = append(opts,
 		kgo.ConsumerGroup(sub.Group),
 		kgo.ConsumeTopics(sub.Topics...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // rather twice than never

@@ -18,6 +18,9 @@ type Component struct {
 	Run func(ctx context.Context) error
 	// Ready, where there is one, is asked until it returns nil; only then the next component starts.
 	Ready func(ctx context.Context) error
+	// Intake marks what takes in work by itself: it is to be started when all else runs, and stopped before
+	// all else. InOrder puts it there.
+	Intake bool
 	// StopAfter is how long Run may take to return once ctx has ended; DefaultStop if zero.
 	StopAfter time.Duration
 }
@@ -28,6 +31,19 @@ const (
 	// readyEvery is how often a component that is not ready is asked again.
 	readyEvery = 20 * time.Millisecond
 )
+
+// InOrder moves the components that take work in behind the others, and leaves the order otherwise.
+func InOrder(components []Component) []Component {
+	var last, first []Component
+	for _, c := range components {
+		if c.Intake {
+			last = append(last, c)
+		} else {
+			first = append(first, c)
+		}
+	}
+	return append(first, last...)
+}
 
 // running is a component that was started.
 type running struct {

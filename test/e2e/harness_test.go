@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/client"
 	"holdfast/shop"
 	"holdfast/test/harness"
@@ -31,18 +32,18 @@ func each(t *testing.T, test func(t *testing.T, s *system)) {
 	}
 }
 
-func quick(t *testing.T, driver string) app.Config {
+func quick(t *testing.T, driver string) local.Config {
 	t.Helper()
 	return harness.Quick(t, driver)
 }
 
 // start runs a Holdfast until the test ends.
-func start(t *testing.T, cfg app.Config) *system {
+func start(t *testing.T, cfg local.Config) *system {
 	t.Helper()
 	return wrap(harness.Start(t, cfg))
 }
 
-func startWith(t *testing.T, cfg app.Config, deps shop.Deps) *system {
+func startWith(t *testing.T, cfg local.Config, deps shop.Deps) *system {
 	t.Helper()
 	return wrap(harness.StartWith(t, cfg, deps))
 }

@@ -17,6 +17,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // to make a database for each service
 
 	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/check"
 	"holdfast/check/audit"
 	"holdfast/client"
@@ -41,9 +42,9 @@ type System struct {
 }
 
 // Quick is a configuration whose waits are short.
-func Quick(t *testing.T, driver string) app.Config {
+func Quick(t *testing.T, driver string) local.Config {
 	t.Helper()
-	cfg := app.Defaults()
+	cfg := local.Defaults()
 	cfg.Data, cfg.Addr, cfg.AdminAddr, cfg.Seed = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", false
 	cfg.Carrier.DispatchAfter = 200 * time.Millisecond
 	cfg.PSP.Slow = 500 * time.Millisecond
@@ -80,19 +81,19 @@ func databases(t *testing.T) string {
 }
 
 // Start runs a Holdfast until the test ends.
-func Start(t *testing.T, cfg app.Config) *System {
+func Start(t *testing.T, cfg local.Config) *System {
 	t.Helper()
 	return StartWith(t, cfg, fakes.Deps(t))
 }
 
 // StartWith runs a Holdfast with dependencies of the test's choice.
-func StartWith(t *testing.T, cfg app.Config, deps shop.Deps) *System {
+func StartWith(t *testing.T, cfg local.Config, deps shop.Deps) *System {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	ready := make(chan app.Ready, 1)
+	ready := make(chan local.Ready, 1)
 	ended := make(chan error, 1)
-	go func() { ended <- app.Run(ctx, cfg, deps, func(r app.Ready) { ready <- r }) }()
-	s := &System{received: map[shop.SKU]int64{}, Stores: app.AuditConfig(cfg), Stop: sync.OnceValue(func() error { cancel(); return <-ended })}
+	go func() { ended <- local.Run(ctx, cfg, deps, func(r local.Ready) { ready <- r }) }()
+	s := &System{received: map[shop.SKU]int64{}, Stores: local.AuditConfig(cfg), Stop: sync.OnceValue(func() error { cancel(); return <-ended })}
 	t.Cleanup(func() {
 		if err := s.Stop(); err != nil {
 			t.Errorf("stop: %v", err)
