@@ -1,20 +1,15 @@
-// Package harness runs a whole Holdfast in the test's process, and does with it what a customer, an
+// Package harness runs a whole Holdfast in the test's process, or attaches to another, and does with it what a customer, an
 // operator and an outside party can do.
 package harness
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	_ "github.com/jackc/pgx/v5/stdlib" // to make a database for each service
 
 	"holdfast/app"
 	"holdfast/app/local"
@@ -29,7 +24,7 @@ import (
 // Limit bounds every wait of these tests. They wait for signals of the product, never for time to pass.
 var Limit = fakes.Limit(60 * time.Second)
 
-// System is a Holdfast that runs in this process.
+// System is a Holdfast that runs.
 type System struct {
 	*client.Client
 	Addresses app.Addresses
@@ -54,30 +49,9 @@ func Quick(t *testing.T, driver string) local.Config {
 	// Many of them share this machine's processors, and what each says of its load is not about it.
 	cfg.Order.StrainMax, cfg.Order.BacklogFrom, cfg.Order.BacklogMax = 0, 5*time.Second, 10*time.Second
 	if driver == "postgres" {
-		cfg.Store.Driver, cfg.Store.DSN, cfg.Store.MaxConns = driver, databases(t), 8
+		cfg.Store.Driver, cfg.Store.DSN, cfg.Store.MaxConns = driver, postgres.Databases(t, "order", "inventory", "payment", "shipping"), 8
 	}
 	return cfg
-}
-
-// databases makes a database for each service and returns their address with {service} in it.
-func databases(t *testing.T) string {
-	t.Helper()
-	dsn := postgres.DSN(t)
-	db, err := sql.Open("pgx", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	var name string
-	if err := db.QueryRow(`SELECT current_database()`).Scan(&name); err != nil {
-		t.Fatal(err)
-	}
-	for _, service := range []string{"order", "inventory", "payment", "shipping"} {
-		if _, err := db.Exec(fmt.Sprintf(`CREATE DATABASE %q`, name+"_"+service)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return strings.Replace(dsn, "dbname="+name, "dbname="+name+"_{service}", 1)
 }
 
 // Start runs a Holdfast until the test ends.
@@ -108,6 +82,17 @@ func StartWith(t *testing.T, cfg local.Config, deps shop.Deps) *System {
 	}
 	var err error
 	if s.Client, err = client.New(s.Addresses.API, s.Key, nil); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Attach is a Holdfast that runs elsewhere, and is stopped there.
+func Attach(t *testing.T, at app.Addresses, key string, stores audit.Config) *System {
+	t.Helper()
+	s := &System{Addresses: at, Key: key, Stores: stores, Stop: func() error { return nil }, received: map[shop.SKU]int64{}}
+	var err error
+	if s.Client, err = client.New(at.API, key, nil); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -70,7 +70,7 @@ func edge() []Mutant {
 func inside() []Mutant {
 	return []Mutant{
 		{Name: "no-store-guard", Proves: "policy: store guard", Breaks: "a store that is down is asked by everybody",
-			Edits: edit("app/app.go", "		cfg.Guard = guard\n", ""),
+			Edits: edit("app/app.go", "	cfg.Guard = guard\n", ""),
 			Check: e2e("^TestFallback$", "")},
 		{Name: "no-bus-breaker", Proves: "policy: bus breaker", Breaks: "relays wait for a bus that is down, each of them, each time",
 			Edits: edit("platform/policy/bus.go", "	errs := b.next.Send(ctx, events)\n	permit.Done(busOutcome(ctx, errs))\n", "	errs := b.next.Send(ctx, events)\n"),
