@@ -66,6 +66,9 @@ func Daemon(ctx context.Context, args, environ []string, stderr io.Writer) int {
 	case shop.KindOf(err) == shop.Unavailable:
 		complain(stderr, err)
 		return ExitUnfit
+	case shop.KindOf(err) == shop.Invalid:
+		complain(stderr, err)
+		return ExitUsage
 	default:
 		complain(stderr, err)
 		return ExitFailure
@@ -137,7 +140,7 @@ func variable(environ []string, name string) string {
 func complain(w io.Writer, err error) {
 	var e *shop.Error
 	if errors.As(err, &e) {
-		fmt.Fprintf(w, "holdfastd: %s\n", e.Msg)
+		fmt.Fprintf(w, "holdfastd: %s%s\n", strings.TrimSuffix(err.Error(), e.Error()), e.Msg)
 		if e.Err != nil {
 			fmt.Fprintf(w, "  because: %v\n", e.Err)
 		}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -54,6 +55,13 @@ func (c Config) ValidateAlone() error {
 	}
 	if len(c.Bus.Seeds) == 0 && c.stateful() {
 		return errors.New("bus.seeds is empty; name some brokers of the Kafka, as in HOLDFAST_BUS__SEEDS=kafka-1:9092,kafka-2:9092")
+	}
+	if c.stateful() {
+		brokers := c.Bus.Defaults()
+		brokers.SASL.Password = cmp.Or(brokers.SASL.Password, c.Secrets.BusPassword)
+		if err := brokers.Validate(); err != nil {
+			return err
+		}
 	}
 	if err := c.validateServices(); err != nil {
 		return err

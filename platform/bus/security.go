@@ -98,11 +98,11 @@ func (t TLS) config(deps shop.Deps) (*tls.Config, error) {
 	if t.CAFile != "" {
 		b, err := deps.Files.ReadFile(t.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("bus: tls.ca_file: it cannot be read: %w", err)
+			return nil, badSetting("tls.ca_file: it cannot be read", err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(b) {
-			return nil, fmt.Errorf("bus: tls.ca_file: there is no certificate in %s", t.CAFile)
+			return nil, badSetting("tls.ca_file: there is no certificate in "+t.CAFile, nil)
 		}
 		if err := t.expired("tls.ca_file", t.CAFile, b, deps); err != nil {
 			return nil, err
@@ -113,18 +113,18 @@ func (t TLS) config(deps shop.Deps) (*tls.Config, error) {
 	}
 	cert, err := deps.Files.ReadFile(t.CertFile)
 	if err != nil {
-		return nil, fmt.Errorf("bus: tls.cert_file: it cannot be read: %w", err)
+		return nil, badSetting("tls.cert_file: it cannot be read", err)
 	}
 	key, err := deps.Files.ReadFile(t.KeyFile)
 	if err != nil {
-		return nil, fmt.Errorf("bus: tls.key_file: it cannot be read: %w", err)
+		return nil, badSetting("tls.key_file: it cannot be read", err)
 	}
 	if err := t.expired("tls.cert_file", t.CertFile, cert, deps); err != nil {
 		return nil, err
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return nil, fmt.Errorf("bus: tls.cert_file and tls.key_file: they do not make a pair: %w", err)
+		return nil, badSetting("tls.cert_file and tls.key_file: they do not make a pair", err)
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, nil
@@ -138,12 +138,17 @@ func (t TLS) expired(setting, file string, b []byte, deps shop.Deps) error {
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return fmt.Errorf("bus: %s: the certificate in %s cannot be read: %w", setting, file, err)
+		return badSetting(setting+": the certificate in "+file+" cannot be read", err)
 	}
 	if now := deps.Clock.Now(); now.After(cert.NotAfter) {
-		return fmt.Errorf("bus: %s: the certificate in %s expired at %s", setting, file, cert.NotAfter.UTC().Format("2006-01-02 15:04:05 MST"))
+		return badSetting(setting+": the certificate in "+file+" expired at "+cert.NotAfter.UTC().Format("2006-01-02 15:04:05 MST"), nil)
 	}
 	return nil
+}
+
+// badSetting is the error of a setting that can only be judged by the files that it names.
+func badSetting(msg string, err error) error {
+	return shop.Wrap(shop.Invalid, "bus.config", "bus: "+msg, err)
 }
 
 // startError says which setting may be at fault where the bus cannot be used from the start.

@@ -114,7 +114,10 @@ func (u *Upstream) send(req *http.Request, to *replica, body func() io.ReadClose
 	r.URL.Scheme, r.URL.Host = to.url.Scheme, to.url.Host
 	if body != nil {
 		r.Body = body()
-		r.GetBody = func() (io.ReadCloser, error) { return body(), nil }
+		if r.GetBody = nil; !u.cfg.Repeatable(req) {
+			// net/http sends again by itself what it had not begun to send. What may be repeated, RoundTrip repeats.
+			r.GetBody = func() (io.ReadCloser, error) { return body(), nil }
+		}
 	}
 	return u.next.RoundTrip(r)
 }

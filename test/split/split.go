@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -67,7 +66,7 @@ func Start(t testing.TB, o Options) *System {
 	s.Stores.PSP, s.Stores.Carrier = audit.SimulatorLedgers(s.sims())
 	s.Addresses.Kafka = broker(t)
 	places := map[string][]place{}
-	for _, name := range append(slices.Clone(Services), Gateway) {
+	for _, name := range Everything() {
 		n := o.Replicas
 		if name == Gateway {
 			n = o.Gateways
@@ -79,14 +78,14 @@ func Start(t testing.TB, o Options) *System {
 	s.Addresses.API, s.Addresses.Admin = places[Gateway][0].public(), places["order"][0].url(places["order"][0].admin)
 	s.parties()
 	s.settings = environment(s, o, dsn, places)
-	for _, name := range append(slices.Clone(Services), Gateway) {
+	for _, name := range Everything() {
 		for _, at := range places[name] {
 			p := &Process{Name: name, at: at, system: s}
 			s.processes[name] = append(s.processes[name], p)
 			p.Start()
 		}
 	}
-	for _, name := range append(slices.Clone(Services), Gateway) {
+	for _, name := range Everything() {
 		for _, p := range s.processes[name] {
 			p.Ready()
 		}
@@ -128,7 +127,7 @@ func (s *System) Of(service string) []*Process { return s.processes[service] }
 // All returns every process, the gateways last.
 func (s *System) All() []*Process {
 	var all []*Process
-	for _, name := range append(slices.Clone(Services), Gateway) {
+	for _, name := range Everything() {
 		all = append(all, s.processes[name]...)
 	}
 	return all
