@@ -28,6 +28,8 @@ type Component struct {
 const (
 	// DefaultStop is the time that a component has to stop.
 	DefaultStop = 10 * time.Second
+	// readyPatience is how long a component may take to say whether it is ready.
+	readyPatience = time.Second
 	// readyEvery is how often a component that is not ready is asked again.
 	readyEvery = 20 * time.Millisecond
 )
@@ -124,7 +126,10 @@ func guarded(ctx context.Context, run func(context.Context) error) (err error) {
 // ready waits until r is ready. A failure of any component meanwhile ends the wait.
 func (r *running) ready(ctx context.Context, deps shop.Deps, failed <-chan failure) error {
 	for r.Ready != nil {
-		if r.Ready(ctx) == nil || ctx.Err() != nil {
+		asked, cancel := context.WithTimeout(ctx, readyPatience) // it may never be, because something has failed
+		err := r.Ready(asked)
+		cancel()
+		if err == nil || ctx.Err() != nil {
 			break
 		}
 		again, stop := deps.Clock.Timer(readyEvery)
