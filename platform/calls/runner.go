@@ -201,6 +201,10 @@ func (r *Runner[B]) work(ctx context.Context, queue <-chan claimed) {
 		case <-ctx.Done():
 			return
 		case c := <-queue:
+			if ctx.Err() != nil { // both were ready
+				r.handBack(c.Call)
+				return
+			}
 			// One that waited long may be about to lose its lease: it is left to the poll, and goes back
 			// as not begun where the lease is surely ours still.
 			switch waited := r.deps.Clock.Now().Sub(c.at); {
