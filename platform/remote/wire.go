@@ -85,7 +85,7 @@ func (r *refusal) Error() string {
 func (r *refusal) RetryAfter() time.Duration { return r.wait }
 
 // Is matches resilience.ErrRejected.
-func (r *refusal) Is(target error) bool { return r.rejected && target == resilience.ErrRejected } //nolint:errorlint // Is compares, as errors.Is has it
+func (r *refusal) Is(target error) bool { return r.rejected && target == resilience.ErrRejected }
 
 // unreachable says that a service gave no answer.
 func unreachable(service string, err error) error {
