@@ -13,8 +13,8 @@ LINT = bin/golangci-lint
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-build: ## build bin/holdfast
-	$(GO) build -o bin/holdfast ./cmd/holdfast
+build: ## build bin/holdfast and bin/holdfastd
+	$(GO) build -o bin/ ./cmd/holdfast ./cmd/holdfastd
 
 run: build ## build and start everything on this machine, with its data in ./data
 	bin/holdfast up

@@ -1,24 +1,25 @@
-// Package app puts Holdfast together: it reads the configuration, opens the stores, decides which
-// implementation each interface gets, and runs the parts in order.
+// Package app puts a process of Holdfast together: it reads the configuration, opens the stores, decides which
+// implementation each interface gets, and runs the parts in order. It links no engine: a bus, a database file
+// and outside parties inside the process come from package local.
 package app
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
-	"path/filepath"
+	"net"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"holdfast/check/audit"
-	embedded "holdfast/embedded/bus"
 	"holdfast/platform/bus"
 	"holdfast/platform/httpx"
 	"holdfast/platform/outbox"
 	"holdfast/platform/policy"
+	"holdfast/platform/remote"
 	"holdfast/platform/run"
 	"holdfast/platform/sqldb"
 	"holdfast/platform/telemetry"
@@ -30,41 +31,98 @@ import (
 	"holdfast/svc/shipping"
 )
 
-// DevCaller is whom the development key stands for.
-const DevCaller = shop.Caller("dev")
-
 // telemetryStop is how long the last spans may take to leave.
 const telemetryStop = 3 * time.Second
+
+// Embedded are the parts that a Holdfast on one machine brings along, in the order in which they are asked for.
+type Embedded struct {
+	// Bus starts a bus where none is configured, and configures it. It may return nil.
+	Bus func(context.Context, *Host) (outbox.Broker, error)
+	// Parties starts the outside parties that are not configured as real ones, and configures them.
+	Parties func(context.Context, *Host) error
+	// Verifier makes what checks the invariants over the stores; it may be nil.
+	Verifier func(*Host) (Verifier, error)
+	// Built is called when everything is made and nothing runs yet.
+	Built func(context.Context, *Host, shop.Inventory) error
+}
+
+// Verifier checks the invariants over the stores when it is asked, or by itself while it runs; see
+// gateway.AdminParts.
+type Verifier interface {
+	Run(ctx context.Context) error
+	Verify(ctx context.Context, atRest bool) (json.RawMessage, error)
+	Verified() json.RawMessage
+}
+
+// Host is what an embedded part may use of the process.
+type Host struct {
+	Config    *Config
+	Deps      shop.Deps
+	Tel       *telemetry.Telemetry
+	Addresses *Addresses
+	app       *App
+}
+
+// Run adds a component that is ready when ready says so; it starts after those that were added before it.
+func (h *Host) Run(name string, work, ready func(context.Context) error) {
+	h.app.component(name, work, ready)
+}
+
+// Close adds what is to be closed in the end, last first.
+func (h *Host) Close(close func() error) { h.app.closers = append(h.app.closers, close) }
+
+// Listen takes an address before anything is built on knowing it.
+func (h *Host) Listen(ctx context.Context, cfg httpx.ServerConfig) (*httpx.Server, error) {
+	return h.app.listen(ctx, cfg)
+}
+
+// Addresses are where the parts of a running Holdfast listen.
+type Addresses struct {
+	API     string `json:"api"`
+	Admin   string `json:"admin"`
+	PSP     string `json:"psp"`
+	Carrier string `json:"carrier"`
+	Kafka   string `json:"kafka"`
+}
 
 // Ready is told when everything runs.
 type Ready struct {
 	Addresses Addresses
-	KeyPath   string
-	Key       string
+	Internal  string // where other services call; "" in a process that none calls
 	Took      time.Duration
 	// Reload takes the policies from the configuration again; see App.reloadPolicies.
 	Reload func() error
 }
 
-// App is a Holdfast that is put together and not yet running.
+// App is a process of Holdfast that is put together and not yet running.
 type App struct {
-	cfg        Config
-	deps       shop.Deps
-	tel        *telemetry.Telemetry
-	policies   *policy.Set
-	reload     []func(Config) error // each changes some of the policies
-	audit      audit.Config         // where the stores and ledgers are
-	secrets    secrets
-	key        string
-	broker     *embedded.Broker
-	producer   *bus.Producer
-	sender     *policy.Bus
-	stores     []store
-	orders     *order.Service
+	cfg      Config
+	deps     shop.Deps
+	embedded Embedded
+	host     *Host
+
+	tel      *telemetry.Telemetry
+	policies *policy.Set
+	reload   []func(Config) error // each changes some of the policies
+	broker   outbox.Broker
+	producer *bus.Producer
+	sender   *policy.Bus
+	stores   []store
+
+	order      *order.Service
 	inventory  *inventory.Service
+	payment    *payment.Service
+	shipping   *shipping.Service
+	ordersHere ordersRef
+	between    *policy.Internal
+	clients    map[string]*remote.Client
+	whole      *gateway.Gateway         // with the routes of all services; nil where this process is not a gateway
+	mounts     []func(*httpx.API) error // the public routes
 	components []run.Component
 	closers    []func() error // in reverse, after the components
 	addresses  Addresses
+	internal   string
+	servers    servers
 	started    atomic.Bool
 	stopping   atomic.Bool
 }
@@ -76,25 +134,37 @@ type store struct {
 	outbox  *outbox.Outbox
 }
 
-// Run runs all of Holdfast in this process until ctx ends, and then stops it in order. onReady is called
-// once everything runs.
-func Run(ctx context.Context, cfg Config, deps shop.Deps, onReady func(Ready)) (err error) {
+// Run runs the modules that the configuration names until ctx ends, and then stops them in order. onReady is
+// called once everything runs. What embedded does not bring has to be configured.
+func Run(ctx context.Context, cfg Config, deps shop.Deps, embedded Embedded, onReady func(Ready)) (err error) {
 	began := deps.Clock.Now()
-	lock, err := run.LockDir(cfg.Data)
-	if err != nil {
-		return shop.Wrap(shop.Unavailable, "app.lock", "the data directory cannot be used", err)
-	}
-	a := &App{cfg: cfg, deps: deps, audit: AuditConfig(cfg), closers: []func() error{lock.Release}}
+	a := &App{cfg: cfg, deps: deps, embedded: embedded, clients: map[string]*remote.Client{}}
+	a.host = &Host{Config: &a.cfg, Deps: deps, Addresses: &a.addresses, app: a}
 	defer func() { err = errors.Join(err, a.close()) }()
 	if err := a.build(ctx); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { a.stopping.Store(true) })
-	defer stop()
-	return run.Group(ctx, deps, a.components, func() {
+	running, release := a.drain(ctx)
+	defer release()
+	return run.Group(running, deps, run.InOrder(a.components), func() {
+		a.located(a.servers)
 		a.started.Store(true)
-		onReady(Ready{Addresses: a.addresses, KeyPath: filepath.Join(cfg.Data, KeyFile), Key: a.key, Took: deps.Clock.Now().Sub(began), Reload: a.reloadPolicies})
+		onReady(Ready{Addresses: a.addresses, Internal: a.internal, Took: deps.Clock.Now().Sub(began), Reload: a.reloadPolicies})
 	})
+}
+
+// drain returns a context that outlives ctx by the time that it takes until everybody has noticed that this
+// process is not ready any more.
+func (a *App) drain(ctx context.Context) (context.Context, func()) {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	release := context.AfterFunc(ctx, func() {
+		a.stopping.Store(true)
+		if a.started.Load() {
+			_ = a.deps.Clock.Sleep(running, a.cfg.DrainWait) // it ends early where a part has failed
+		}
+		stop()
+	})
+	return running, func() { release(); stop() }
 }
 
 // close gives back what build took, last first.
@@ -108,118 +178,89 @@ func (a *App) close() error {
 
 // build makes every part. What has to be closed goes to closers, what has to run to components, in the
 // order of starting.
-func (a *App) build(ctx context.Context) error {
+func (a *App) build(ctx context.Context) (err error) {
 	if err := a.basics(ctx); err != nil {
 		return err
 	}
-	admin, err := a.listen(ctx, httpx.ServerConfig{Name: "admin", Addr: a.cfg.AdminAddr, Flag: "--admin-addr"})
-	if err != nil {
+	if a.servers, err = a.listeners(ctx); err != nil {
 		return err
 	}
-	api, err := a.listen(ctx, httpx.ServerConfig{Name: "api", Addr: a.cfg.Addr, Flag: "--addr"})
-	if err != nil {
-		return err
-	}
-	a.addresses.API, a.addresses.Admin = "http://"+api.Addr(), "http://"+admin.Addr()
 	if err := a.bus(ctx); err != nil {
 		return err
 	}
-	if err := a.simulators(ctx); err != nil {
-		return err
+	if a.embedded.Parties != nil {
+		if err := a.embedded.Parties(ctx, a.host); err != nil {
+			return err
+		}
 	}
 	if err := a.openStores(ctx); err != nil {
 		return err
 	}
-	handler, err := a.services()
-	if err != nil {
+	if err := a.modules(); err != nil {
 		return err
 	}
-	api.Handle(handler)
-	if err := a.operations(admin); err != nil {
+	if err := a.handlers(a.servers); err != nil {
 		return err
 	}
-	if a.cfg.Seed {
-		if err := seed(ctx, a.inventory, DevCaller); err != nil {
-			return fmt.Errorf("seed the catalogue: %w", err)
+	if a.embedded.Built != nil {
+		if err := a.embedded.Built(ctx, a.host, a.inventory); err != nil {
+			return err
 		}
 	}
-	a.components = append([]run.Component{{Name: "admin server", Run: admin.Run}}, a.components...)
-	a.components = append(a.components, run.Component{Name: "api server", Run: api.Run, StopAfter: httpx.DefaultDrain + time.Second})
-	return a.addresses.write(a.deps.Files, a.cfg.Data)
+	s := a.servers
+	a.components = append([]run.Component{{Name: "admin server", Run: s.admin.Run, Ready: s.admin.Ready}}, a.components...)
+	if s.internal != nil {
+		a.components = append(a.components, run.Component{Name: "internal server", Run: s.internal.Run, Ready: s.internal.Ready, StopAfter: httpx.DefaultDrain + time.Second})
+	}
+	a.components = append(a.components, run.Component{Name: "api server", Run: s.api.Run, Ready: s.api.Ready, StopAfter: a.apiDrain() + time.Second})
+	return nil
 }
 
-// basics are telemetry, keys and secrets.
+// basics are telemetry and policies.
 func (a *App) basics(ctx context.Context) (err error) {
-	if a.tel, err = telemetry.New(ctx, "holdfast", a.deps); err != nil {
+	name := "holdfast"
+	if len(a.cfg.Target) == 1 && a.cfg.Target[0] != All {
+		name = a.cfg.Target[0]
+	}
+	if a.tel, err = telemetry.New(ctx, name, a.deps); err != nil {
 		return err
 	}
+	a.host.Tel = a.tel
 	a.closers = append(a.closers, func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), telemetryStop)
 		defer cancel()
 		return a.tel.Close(ctx)
 	})
-	if a.policies, err = policy.New(a.deps, a.tel); err != nil {
-		return err
+	if a.cfg.Instance == "" {
+		a.cfg.Instance = a.deps.IDs.New("run")
 	}
-	if a.secrets, err = loadSecrets(a.deps, a.cfg.Data); err != nil {
-		return unusable(err)
-	}
-	a.key, err = loadKey(a.deps, a.cfg.Data)
-	return unusable(err)
-}
-
-// unusable says what to do about a data directory that cannot be read or written.
-func unusable(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, fs.ErrPermission):
-		return shop.Wrap(shop.Unavailable, "app.data", "the data directory is not ours to use; mend its owner and mode, or choose another one with --data", err)
-	default:
-		return shop.Wrap(shop.Unavailable, "app.data", "the data directory cannot be used; see the cause, or choose another one with --data", err)
-	}
-}
-
-// listen takes an address before anything is built on knowing it.
-func (a *App) listen(ctx context.Context, cfg httpx.ServerConfig) (*httpx.Server, error) {
-	s, err := httpx.NewServer(cfg, nil, a.deps)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Listen(ctx); err != nil {
-		return nil, err
-	}
-	a.closers = append(a.closers, func() error { return ignoreClosed(s.Close()) })
-	return s, nil
-}
-
-// bus starts the embedded broker, or points at the configured one.
-func (a *App) bus(ctx context.Context) error {
-	if len(a.cfg.Bus.Seeds) == 0 {
-		cfg := a.cfg.Embedded
-		cfg.Dir = filepath.Join(a.cfg.Data, "bus")
-		cfg.Readers = map[string][]string{order.Name: order.Topics(), inventory.Name: inventory.Topics(), payment.Name: payment.Topics(), shipping.Name: shipping.Topics()}
-		broker, err := embedded.New(cfg, a.deps)
-		if err != nil {
-			return shop.Wrap(shop.Unavailable, "app.bus", "the embedded bus cannot start", err)
-		}
-		a.broker = broker
-		a.closers = append(a.closers, broker.Close)
-		a.cfg.Bus.Seeds, a.cfg.Bus.Uncompressed = broker.Addrs(), true
-		a.component("bus", broker.Run, broker.Ready)
+	// The leases of calls and of the outbox are this process's.
+	a.cfg.Bus.SASL.Password = cmp.Or(a.cfg.Bus.SASL.Password, a.cfg.Secrets.BusPassword)
+	a.cfg.Payment.Calls.Owner, a.cfg.Shipping.Calls.Owner = a.cfg.Instance, a.cfg.Instance
+	if a.cfg.Outbox.Owner == "" {
+		a.cfg.Outbox.Owner = a.cfg.Instance
 	}
 	if a.cfg.Bus.ClientID == "" {
 		a.cfg.Bus.ClientID = "holdfast"
 	}
-	a.addresses.Kafka = strings.Join(a.cfg.Bus.Seeds, ",")
-	replicas := 0
-	if a.broker != nil {
-		replicas = 1
+	a.policies, err = policy.New(a.deps, a.tel)
+	return err
+}
+
+// bus starts the embedded bus or points at the configured one. A process without state needs none.
+func (a *App) bus(ctx context.Context) (err error) {
+	if !a.cfg.stateful() {
+		return nil
 	}
-	if err := bus.EnsureTopics(ctx, a.cfg.Bus, a.deps, bus.Topics(a.cfg.Partitions, replicas)); err != nil {
+	if len(a.cfg.Bus.Seeds) == 0 && a.embedded.Bus != nil {
+		if a.broker, err = a.embedded.Bus(ctx, a.host); err != nil {
+			return err
+		}
+	}
+	a.addresses.Kafka = strings.Join(a.cfg.Bus.Seeds, ",")
+	if err := a.topics(ctx); err != nil {
 		return err
 	}
-	var err error
 	if a.producer, err = bus.NewProducer(a.cfg.Bus, a.deps, a.tel); err != nil {
 		return err
 	}
@@ -235,66 +276,87 @@ func (a *App) bus(ctx context.Context) error {
 	return nil
 }
 
+// topics makes the topics that are missing, or sees that none is.
+func (a *App) topics(ctx context.Context) error {
+	replicas := 0
+	if a.broker != nil {
+		replicas = 1
+	}
+	specs := bus.Topics(a.cfg.Partitions, replicas)
+	if a.cfg.Bus.CreateTopics {
+		return bus.EnsureTopics(ctx, a.cfg.Bus, a.deps, specs)
+	}
+	return bus.CheckTopics(ctx, a.cfg.Bus, a.deps, specs)
+}
+
 // component adds one that is ready when ready says so.
 func (a *App) component(name string, work func(context.Context) error, ready func(context.Context) error) {
 	a.components = append(a.components, run.Component{Name: name, Run: work, Ready: ready})
 }
 
-// openStores opens and migrates a database for each service.
+// openStores opens and migrates a database for each service of this process.
 func (a *App) openStores(ctx context.Context) error {
-	for _, s := range []struct {
-		name       string
-		migrations func() (fs.FS, error)
-	}{
-		{order.Name, order.Migrations}, {inventory.Name, inventory.Migrations},
-		{payment.Name, payment.Migrations}, {shipping.Name, shipping.Migrations},
-	} {
-		migrations, err := s.migrations()
+	for _, m := range modules() {
+		if m.migrations == nil || !a.cfg.Has(m.name) {
+			continue
+		}
+		migrations, err := m.migrations()
 		if err != nil {
 			return err
 		}
-		guard, err := a.policies.Store(s.name, a.cfg.Store.Policies)
-		if err != nil {
+		if err := a.openStore(ctx, m.name, migrations); err != nil {
 			return err
 		}
-		a.reload = append(a.reload, func(c Config) error { return guard.Reconfigure(c.Store.Policies) })
-		cfg := a.cfg.Store.of(s.name, a.cfg.Data)
-		cfg.Guard = guard
-		db, err := sqldb.Open(ctx, cfg, a.deps)
-		if err != nil {
-			return fmt.Errorf("open the store of %s: %w", s.name, err)
-		}
-		a.closers = append(a.closers, db.Close)
-		if err := db.Migrate(ctx, s.name, migrations); err != nil {
-			return fmt.Errorf("migrate the store of %s: %w", s.name, err)
-		}
-		ob, err := a.newOutbox(s.name, db)
-		if err != nil {
-			return err
-		}
-		a.stores = append(a.stores, store{s.name, db, ob})
 	}
 	return nil
 }
 
-func (s Store) of(service, dir string) sqldb.Config {
-	cfg := sqldb.Config{Driver: s.Driver, DSN: strings.ReplaceAll(s.DSN, "{service}", service), MaxConns: s.MaxConns}
-	if s.Driver == "sqlite" {
-		cfg.Path = filepath.Join(dir, service+".db")
+func (a *App) openStore(ctx context.Context, service string, migrations fs.FS) error {
+	guard, err := a.policies.Store(service, a.cfg.Store.Policies)
+	if err != nil {
+		return err
 	}
-	return cfg
+	a.reload = append(a.reload, func(c Config) error { return guard.Reconfigure(c.Store.Policies) })
+	cfg := a.cfg.Store.of(service, a.cfg.Secrets.StorePassword)
+	cfg.Guard = guard
+	db, err := sqldb.Open(ctx, cfg, a.deps)
+	if err != nil {
+		return fmt.Errorf("open the store of %s: %w", service, err)
+	}
+	a.closers = append(a.closers, db.Close)
+	if err := db.Migrate(ctx, service, migrations); err != nil {
+		return fmt.Errorf("migrate the store of %s: %w", service, err)
+	}
+	parts := outbox.Parts{DB: db, Producer: a.sender, Deps: a.deps, Tel: a.tel, Source: service, Broker: a.broker}
+	ob, err := outbox.New(a.cfg.Outbox, parts)
+	if err != nil {
+		return err
+	}
+	a.stores = append(a.stores, store{service, db, ob})
+	return nil
 }
 
-func (a *App) newOutbox(service string, db *sqldb.DB) (*outbox.Outbox, error) {
-	cfg := a.cfg.Outbox
-	if cfg.Owner == "" {
-		cfg.Owner = a.secrets.Instance
+// modules makes the modules of this process.
+func (a *App) modules() (err error) {
+	var needs []string
+	for _, m := range modules() {
+		if a.cfg.Has(m.name) {
+			needs = append(needs, m.needs...)
+		}
 	}
-	parts := outbox.Parts{DB: db, Producer: a.sender, Deps: a.deps, Tel: a.tel, Source: service}
-	if a.broker != nil {
-		parts.Broker = a.broker
+	if a.between, err = a.policies.Internal(a.cfg.Internal, needs...); err != nil {
+		return err
 	}
-	return outbox.New(cfg, parts)
+	a.reload = append(a.reload, func(c Config) error { return a.between.Reconfigure(c.Internal) })
+	for _, m := range modules() {
+		if !a.cfg.Has(m.name) {
+			continue
+		}
+		if err := m.build(a); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // store returns the store of a service.
@@ -307,43 +369,10 @@ func (a *App) store(service string) store {
 	panic("no store for " + service) // a mistake in this package
 }
 
-// ordersRef stands for the order service where a part is made before it.
-type ordersRef struct{ shop.Orders }
-
-// operations makes the operator's handler.
-func (a *App) operations(admin *httpx.Server) error {
-	checks := []gateway.Check{{Name: "running", Check: func(context.Context) error {
-		if a.stopping.Load() || !a.started.Load() {
-			return errors.New("starting or stopping")
-		}
+// ignoreClosed drops the error of closing what has been closed.
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
 		return nil
-	}}, {Name: "bus", Check: a.producer.Ready}}
-	for _, s := range a.stores {
-		checks = append(checks, gateway.Check{Name: s.service + " store", Check: s.db.Ping})
 	}
-	verifier, err := newVerifier(a.cfg.Verify, a.audit, a.deps, a.tel)
-	if err != nil {
-		return err
-	}
-	a.component("verify", verifier.run, nil)
-	handler, err := gateway.NewAdmin(gateway.AdminParts{Verify: verifier.verify, Verified: verifier.verified, Deps: a.deps, Tel: a.tel, Orders: a.orders, Ready: checks, Metrics: a.tel.MetricsHandler(), Policies: a.policies, Reload: a.reloadPolicies,
-		Started: func() error {
-			if !a.started.Load() {
-				return errors.New("starting")
-			}
-			return nil
-		}})
-	if err != nil {
-		return err
-	}
-	admin.Handle(handler)
-	return nil
-}
-
-// Level is the log level of a configuration.
-func (c Config) Level() (level slog.Level, err error) {
-	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		return level, fmt.Errorf("log_level is %q; it may be debug, info, warn or error", c.LogLevel)
-	}
-	return level, nil
+	return err
 }

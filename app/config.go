@@ -4,25 +4,23 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
+	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/v2"
 	"go.yaml.in/yaml/v3"
 
-	"holdfast/check/audit"
-	embedded "holdfast/embedded/bus"
 	"holdfast/platform/bus"
-	"holdfast/platform/httpx"
 	"holdfast/platform/outbox"
 	"holdfast/platform/policy"
+	"holdfast/platform/sqldb"
 	"holdfast/resilience"
 	"holdfast/shop"
-	"holdfast/sim/carrier"
-	"holdfast/sim/psp"
 	"holdfast/svc/gateway"
 	"holdfast/svc/inventory"
 	"holdfast/svc/order"
@@ -37,38 +35,42 @@ const EnvPrefix = "HOLDFAST_"
 // notConfig are the variables with the prefix that belong to the command line and the tests.
 var notConfig = []string{"HOLDFAST_URL", "HOLDFAST_API_KEY", "HOLDFAST_TEST_", "HOLDFAST_CONFIG", "HOLDFAST_WEBHOOK_SECRET"}
 
-// Config is everything that can be set. Each service's part stands beside its user.
+// All is the target that stands for every module.
+const All = "all"
+
+// Config is everything that can be set for a process. Each service's part stands beside its user.
 type Config struct {
-	Data      string `koanf:"data"`       // the directory that holds everything
-	Addr      string `koanf:"addr"`       // of the public API
-	AdminAddr string `koanf:"admin_addr"` // of health, metrics and the operator's commands
-	Seed      bool   `koanf:"seed"`       // put a small catalogue into an empty inventory
-	LogLevel  string `koanf:"log_level"`  // debug, info, warn, error
+	Target []string `koanf:"target"` // the modules of this process, or all
+	// Instance names this process to the leases of its stores and to the bus. Another one in each replica;
+	// where a process keeps its own over a restart, it takes up at once what it held. Empty: a new one with each start.
+	Instance string `koanf:"instance"`
 
-	// Callers are those that have an API key beside the development one, with their keys. Orders belong to
-	// the caller that placed them.
-	Callers map[string]string `koanf:"callers"`
+	Addr         string `koanf:"addr"`          // of the public API
+	InternalAddr string `koanf:"internal_addr"` // of the calls from other services; "" has none
+	AdminAddr    string `koanf:"admin_addr"`    // of health, metrics and the operator's commands
+	LogLevel     string `koanf:"log_level"`     // debug, info, warn, error
+	// DrainWait is how long a process that is to stop goes on while it says that it is not ready: until
+	// nobody sends it anything new.
+	DrainWait time.Duration `koanf:"drain_wait"`
 
-	Store      Store           `koanf:"store"`
-	Bus        bus.Config      `koanf:"bus"` // with seeds: that Kafka instead of the embedded bus
-	Partitions int             `koanf:"partitions"`
-	Embedded   embedded.Config `koanf:"embedded_bus"`
-	Outbox     outbox.Config   `koanf:"outbox"`
+	// Services are the internal addresses of the services that are not in this process, by name.
+	Services map[string][]string `koanf:"services"`
+	Secrets  Secrets             `koanf:"secrets"`
+
+	Store      Store         `koanf:"store"`
+	Bus        bus.Config    `koanf:"bus"`
+	Partitions int           `koanf:"partitions"` // of topics that are made; 0: as the brokers are configured
+	Outbox     outbox.Config `koanf:"outbox"`
 
 	// BusPolicy is the breaker before the bus; Internal are the policies of calls between our services.
 	BusPolicy resilience.BreakerConfig `koanf:"bus_policy"`
 	Internal  policy.InternalConfig    `koanf:"internal"`
 
-	Verify      Verify           `koanf:"verify"` // the check of the invariants over the stores
-	Gateway     gateway.Config   `koanf:"gateway"`
-	Order       order.Config     `koanf:"order"`
-	Inventory   inventory.Config `koanf:"inventory"`
-	Payment     payment.Config   `koanf:"payment"`  // without provider_url: the simulator
-	Shipping    shipping.Config  `koanf:"shipping"` // without carrier_url: the simulator
-	PSP         psp.Config       `koanf:"psp_sim"`
-	PSPAddr     string           `koanf:"psp_addr"`
-	Carrier     carrier.Config   `koanf:"carrier_sim"`
-	CarrierAddr string           `koanf:"carrier_addr"`
+	Gateway   gateway.Config   `koanf:"gateway"`
+	Order     order.Config     `koanf:"order"`
+	Inventory inventory.Config `koanf:"inventory"`
+	Payment   payment.Config   `koanf:"payment"`
+	Shipping  shipping.Config  `koanf:"shipping"`
 
 	// Again reads the configuration again from where it came; nil where it did not come from anywhere.
 	Again func() (Config, error) `koanf:"-"`
@@ -76,22 +78,25 @@ type Config struct {
 
 // Store says where the services keep their state: a database each.
 type Store struct {
-	Driver   string `koanf:"driver"`    // sqlite or postgres
+	Driver   string `koanf:"driver"`    // postgres, or sqlite in a Holdfast on one machine
 	DSN      string `koanf:"dsn"`       // of postgres; {service} in it stands for the service's name
 	MaxConns int    `koanf:"max_conns"` // of each service
 
 	// Policies stand before the connections of each service's store.
 	Policies policy.StoreConfig `koanf:"policies"`
+
+	// Dir holds the files of sqlite, and SQLite is its driver.
+	Dir    string          `koanf:"-"`
+	SQLite sqldb.Connector `koanf:"-"`
 }
 
-// Defaults returns the configuration of `holdfast up` as it comes.
+// Defaults returns what holds where nothing is configured. It names no outside thing: no database, no bus,
+// no outside party.
 func Defaults() Config {
 	return Config{
-		Data: "data", Addr: "127.0.0.1:8080", AdminAddr: "127.0.0.1:8081", Seed: true, LogLevel: "warn",
-		Store: Store{Driver: "sqlite", Policies: policy.StoreDefaults()}, Partitions: 1,
-		BusPolicy: policy.BusDefaults(), Internal: policy.InternalDefaults(),
-		Verify: Verify{Grace: audit.DefaultGrace}, Gateway: gateway.Defaults(), Order: order.Defaults(), Inventory: inventory.Defaults(), Payment: payment.Defaults(), Shipping: shipping.Defaults(),
-		PSP: psp.Defaults(), PSPAddr: "127.0.0.1:0", Carrier: carrier.Defaults(), CarrierAddr: "127.0.0.1:0",
+		Target: []string{All}, Addr: "127.0.0.1:8080", InternalAddr: "127.0.0.1:8082", AdminAddr: "127.0.0.1:8081", LogLevel: "info", DrainWait: 5 * time.Second,
+		Store: Store{Driver: "postgres", Policies: policy.StoreDefaults()}, Bus: bus.Config{CreateTopics: true}, BusPolicy: policy.BusDefaults(), Internal: policy.InternalDefaults(),
+		Gateway: gateway.Defaults(), Order: order.Defaults(), Inventory: inventory.Defaults(), Payment: payment.Defaults(), Shipping: shipping.Defaults(),
 	}
 }
 
@@ -99,24 +104,29 @@ func Defaults() Config {
 // flags, in this order. Keys of flags are those of the file, "payment.capture".
 func Load(files shop.Files, file string, environ []string, flags map[string]any) (Config, error) {
 	cfg := Defaults()
-	k := koanf.New(".")
-	if file != "" {
-		values, err := readFile(files, file)
-		if err != nil {
-			return cfg, err
-		}
-		if err := apply(k, values, &cfg, file); err != nil {
-			return cfg, err
-		}
-	}
-	if err := apply(k, fromEnv(environ), &cfg, "the environment ("+EnvPrefix+"*)"); err != nil {
-		return cfg, err
-	}
-	if err := apply(k, flags, &cfg, "the flags"); err != nil {
+	if err := Read(&cfg, files, file, environ, flags); err != nil {
 		return cfg, err
 	}
 	cfg.Again = func() (Config, error) { return Load(files, file, environ, flags) }
 	return cfg, cfg.Validate()
+}
+
+// Read lays the file, the environment and the flags over into, a pointer to a configuration.
+func Read(into any, files shop.Files, file string, environ []string, flags map[string]any) error {
+	k := koanf.New(".")
+	if file != "" {
+		values, err := readFile(files, file)
+		if err != nil {
+			return err
+		}
+		if err := apply(k, values, into, file); err != nil {
+			return err
+		}
+	}
+	if err := apply(k, fromEnv(environ), into, "the environment ("+EnvPrefix+"*)"); err != nil {
+		return err
+	}
+	return apply(k, flags, into, "the flags")
 }
 
 func readFile(files shop.Files, name string) (map[string]any, error) {
@@ -135,18 +145,26 @@ func readFile(files shop.Files, name string) (map[string]any, error) {
 }
 
 // apply lays values over cfg. Keys that nothing reads are an error that names them.
-func apply(k *koanf.Koanf, values map[string]any, cfg *Config, from string) error {
+func apply(k *koanf.Koanf, values map[string]any, cfg any, from string) error {
 	if err := k.Load(confmap.Provider(values, "."), nil); err != nil {
 		return fmt.Errorf("configuration from %s: %w", from, err)
 	}
 	err := k.UnmarshalWithConf("", cfg, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		Result: cfg, TagName: "koanf", ErrorUnused: true, WeaklyTypedInput: true,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), newList),
 	}})
 	if err != nil {
 		return fmt.Errorf("configuration from %s: %w", from, err)
 	}
 	return nil
+}
+
+// newList has a list take the place of the one before it; mapstructure would write over its beginning.
+func newList(from, to reflect.Value) (any, error) {
+	if to.Kind() == reflect.Slice && to.CanSet() {
+		to.SetZero()
+	}
+	return from.Interface(), nil
 }
 
 func fromEnv(environ []string) map[string]any {
@@ -161,69 +179,13 @@ func fromEnv(environ []string) map[string]any {
 }
 
 func reserved(name string) bool {
-	for _, prefix := range notConfig {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(notConfig, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
-// Validate names the first setting that cannot work.
-func (c Config) Validate() error {
-	switch {
-	case c.Data == "":
-		return errors.New("data must name a directory")
-	case c.Store.Driver != "sqlite" && c.Store.Driver != "postgres":
-		return fmt.Errorf("store.driver is %q; it must be sqlite or postgres", c.Store.Driver)
-	case c.Store.Driver == "postgres" && !strings.Contains(c.Store.DSN, "{service}"):
-		return errors.New("store.dsn must contain {service}: each service has a database of its own, as in postgres://user@host/holdfast_{service}")
-	case c.Bus.Prefix != "" && len(c.Bus.Seeds) == 0:
-		return errors.New("bus.prefix is for a Kafka that is shared: name its brokers in bus.seeds")
-	case c.Partitions < 1:
-		return errors.New("partitions must be at least 1")
+// Level is the log level of a configuration, in the terms of log/slog.
+func (c Config) Level() (level slog.Level, err error) {
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return level, fmt.Errorf("log_level is %q; it may be debug, info, warn or error", c.LogLevel)
 	}
-	if err := c.validateCallers(); err != nil {
-		return err
-	}
-	if err := c.Store.Policies.Validate(); err != nil {
-		return fmt.Errorf("store.policies.%w", err)
-	}
-	if err := c.BusPolicy.Validate(); err != nil {
-		return fmt.Errorf("bus_policy.%w", err)
-	}
-	if err := c.Internal.Validate(); err != nil {
-		return fmt.Errorf("internal.%w", err)
-	}
-	payment, shipping := c.Payment, c.Shipping
-	if payment.ProviderURL == "" {
-		payment.ProviderURL = "http://simulator" // its address comes with the start
-	}
-	if shipping.CarrierURL == "" {
-		shipping.CarrierURL = "http://simulator"
-	}
-	for _, part := range []interface{ Validate() error }{c.Verify, c.Gateway, c.Order, c.Inventory, payment, shipping} {
-		if err := part.Validate(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// validateCallers says what is wrong with the API keys, without repeating one.
-func (c Config) validateCallers() error {
-	owners := map[string]string{}
-	for _, caller := range slices.Sorted(maps.Keys(c.Callers)) {
-		key := c.Callers[caller]
-		switch other, taken := owners[key]; {
-		case caller == "" || caller == string(DevCaller):
-			return fmt.Errorf("callers has %q; each needs a name of its own, and %s is whom the development key stands for", caller, DevCaller)
-		case len(key) < httpx.MinKey:
-			return fmt.Errorf("callers.%s must be an API key of at least %d characters", caller, httpx.MinKey)
-		case taken:
-			return fmt.Errorf("callers.%s has the same API key as callers.%s", caller, other)
-		}
-		owners[key] = caller
-	}
-	return nil
+	return level, nil
 }

@@ -34,6 +34,7 @@ type Plan struct {
 	Saga       shop.SagaStyle
 	Observed   float64 // per second: orders whose confirmation is waited for, at most
 	Progress   func(Progress)
+	Stop       <-chan struct{} // ends the load before its time, with what is under way let finish; may be nil
 }
 
 // Progress is a look at a running load.
@@ -124,6 +125,8 @@ func (l *load) send(ctx context.Context, n int) {
 		if time.Until(due) > 0 {
 			select {
 			case <-timer.C:
+			case <-l.plan.Stop:
+				return
 			case <-ctx.Done():
 			}
 			continue

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/client"
 	"holdfast/shop"
 )
@@ -210,7 +211,7 @@ func (s *session) client() (*client.Client, error) {
 		key = s.env("HOLDFAST_API_KEY")
 	}
 	if key == "" {
-		b, err := os.ReadFile(filepath.Join(s.data, app.KeyFile))
+		b, err := os.ReadFile(filepath.Join(s.data, local.KeyFile))
 		if err != nil {
 			return nil, &exit{code: ExitUnfit, err: fmt.Errorf("there is no API key: %w; give --data with the server's data directory, or --api-key", err)}
 		}
@@ -221,7 +222,7 @@ func (s *session) client() (*client.Client, error) {
 
 // addresses are those of the Holdfast that runs on the data directory.
 func (s *session) addresses() (a app.Addresses, err error) {
-	b, err := os.ReadFile(filepath.Join(s.data, app.AddressesFile))
+	b, err := os.ReadFile(filepath.Join(s.data, local.AddressesFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return a, &exit{code: ExitUnfit, err: fmt.Errorf("no Holdfast has run on the data directory %q; start one with: holdfast up --data %s", s.data, s.data)}
 	}

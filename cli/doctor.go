@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/platform/run"
 )
 
@@ -34,7 +34,7 @@ type finding struct {
 }
 
 func (s *session) doctor() *cobra.Command {
-	cfg := app.Defaults()
+	cfg := local.Defaults()
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check whether this machine can run Holdfast",

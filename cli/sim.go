@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/platform/run"
 	"holdfast/platform/telemetry"
 )
@@ -32,7 +32,7 @@ memory only. docs/failure-injection.md has them all, and a recipe for CI.
 }
 
 func (s *session) simParty(name, short string) *cobra.Command {
-	cfg := app.SimConfig{Party: name}
+	cfg := local.SimConfig{Party: name}
 	c := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs}
 	f := c.Flags()
 	f.StringVar(&cfg.Addr, "addr", "127.0.0.1:0", "the address to listen on")
@@ -44,7 +44,7 @@ func (s *session) simParty(name, short string) *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg.Data = s.data
 		log := slog.New(telemetry.LogHandler(slog.NewJSONHandler(s.Err, &slog.HandlerOptions{Level: slog.LevelWarn})))
-		return app.RunSim(c.Context(), cfg, run.Real(log), func(url string) {
+		return local.RunSim(c.Context(), cfg, run.Real(log), func(url string) {
 			fmt.Fprintf(s.Out, "%s\n", url)
 			s.say("the %s simulator is ready; its ledger is at %s/ledger", name, url)
 		})

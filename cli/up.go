@@ -1,18 +1,16 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/platform/run"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
@@ -59,7 +57,7 @@ sets payment.capture.`,
 
 func (s *session) runUp(c *cobra.Command, flags map[string]any) error {
 	boot := run.Real(slog.New(slog.DiscardHandler))
-	cfg, err := app.Load(boot.Files, s.config, s.Environ, flags)
+	cfg, err := local.Load(boot.Files, s.config, s.Environ, flags)
 	if err != nil {
 		return usage("%w", err)
 	}
@@ -68,11 +66,11 @@ func (s *session) runUp(c *cobra.Command, flags map[string]any) error {
 		return usage("%w", err)
 	}
 	log := slog.New(telemetry.LogHandler(slog.NewJSONHandler(s.Err, &slog.HandlerOptions{Level: level})))
-	err = app.Run(c.Context(), cfg, run.Real(log), func(r app.Ready) {
+	err = local.Run(c.Context(), cfg, run.Real(log), func(r local.Ready) {
 		if !s.quiet {
 			s.welcome(cfg, r)
 		}
-		go reloadOnHangup(c.Context(), r.Reload, log)
+		go app.ReloadOnHangup(c.Context(), r.Reload, log)
 	})
 	if shop.KindOf(err) == shop.Unavailable {
 		return &exit{code: ExitUnfit, err: err}
@@ -80,31 +78,14 @@ func (s *session) runUp(c *cobra.Command, flags map[string]any) error {
 	return err
 }
 
-// reloadOnHangup takes the policies from the configuration again each time that the process gets a SIGHUP.
-func reloadOnHangup(ctx context.Context, reload func() error, log *slog.Logger) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hangups:
-			if err := reload(); err != nil {
-				log.Error("the policies were not configured again", "err", err)
-			}
-		}
-	}
-}
-
 // welcome tells where everything is, and a first thing to do.
-func (s *session) welcome(cfg app.Config, r app.Ready) {
+func (s *session) welcome(cfg local.Config, r local.Ready) {
 	self := filepath.Base(os.Args[0])
 	if dir := filepath.Dir(os.Args[0]); dir != "." {
 		self = os.Args[0]
 	}
 	data := ""
-	if cfg.Data != app.Defaults().Data {
+	if cfg.Data != local.Defaults().Data {
 		data = " --data " + cfg.Data
 	}
 	fmt.Fprintf(s.Out, `Holdfast is ready, after %s.

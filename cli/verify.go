@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/check/audit"
 	"holdfast/platform/run"
 	"holdfast/shop"
@@ -53,11 +53,11 @@ Exit codes: 0 all hold, 3 one does not, 5 something cannot be told yet, 4 the st
 		if dsn != "" {
 			flags["store.driver"], flags["store.dsn"] = "postgres", dsn
 		}
-		cfg, err := app.Load(run.Real(slog.New(slog.DiscardHandler)).Files, config, s.Environ, flags)
+		cfg, err := local.Load(run.Real(slog.New(slog.DiscardHandler)).Files, config, s.Environ, flags)
 		if err != nil {
 			return usage("%w", err)
 		}
-		what := app.AuditConfig(cfg)
+		what := local.AuditConfig(cfg)
 		what.AtRest, what.Grace = rest, grace
 		what.PSP, what.Carrier = present(what.PSP), present(what.Carrier)
 		r, err := audit.Run(c.Context(), what)

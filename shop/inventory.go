@@ -76,10 +76,15 @@ type Reservation struct {
 	ExpiresAt time.Time         `json:"expires_at,omitzero"`
 }
 
-// Inventory is the inventory service. Errors are *Error.
-type Inventory interface {
+// Catalogue is what other services ask of the inventory.
+type Catalogue interface {
 	// Prices returns the items of skus that exist.
 	Prices(ctx context.Context, skus []SKU) (map[SKU]Item, error)
+}
+
+// Inventory is the inventory service. Errors are *Error.
+type Inventory interface {
+	Catalogue
 	// Put makes an item or changes its name and price; stock is untouched. ifVersion > 0 demands
 	// that version (VersionConflict). The currency of an item with stock cannot change (Conflict).
 	Put(ctx context.Context, sku SKU, ifVersion int64, item PutItem) (it Item, created bool, err error)

@@ -164,8 +164,21 @@ type OrderPage struct {
 	AsOf       time.Time `json:"as_of"`
 }
 
+// Decisions are what other services ask of the order, since two things meet in its row of which one wins:
+// a dispatch and a cancel, the expiry of a reservation and a confirmation. Errors are *Error.
+type Decisions interface {
+	// AllowDispatch is asked by shipping before a parcel is handed over; nil makes the order
+	// uncancellable from then on, and is repeatable. Conflict means that it must not leave.
+	AllowDispatch(ctx context.Context, id OrderID) error
+	// Expire is asked by inventory when a reservation has run out. kept is true for an order that
+	// is confirmed or dispatched; otherwise the order is being undone, and the release follows as
+	// the last undo. NotFound means that no such order was ever committed.
+	Expire(ctx context.Context, id OrderID) (kept bool, err error)
+}
+
 // Orders is the order service. Errors are *Error.
 type Orders interface {
+	Decisions
 	// Place prices and stores an order and starts its saga; when it returns, the order is durable.
 	// The same key with the same command returns the first answer and replayed; with another
 	// command KeyReused; while the first still runs KeyInProgress. Invalid, UnknownSKU and
@@ -187,14 +200,6 @@ type Orders interface {
 	// while the undoing runs; repeating it is harmless, and so is cancelling a rejected order. Once
 	// the carrier has been allowed to take the parcel it is OrderDispatched, and stays so.
 	Cancel(ctx context.Context, by Request, id OrderID) (o Order, replayed bool, err error)
-
-	// AllowDispatch is asked by shipping before a parcel is handed over; nil makes the order
-	// uncancellable from then on, and is repeatable. Conflict means that it must not leave.
-	AllowDispatch(ctx context.Context, id OrderID) error
-	// Expire is asked by inventory when a reservation has run out. kept is true for an order that
-	// is confirmed or dispatched; otherwise the order is being undone, and the release follows as
-	// the last undo. NotFound means that no such order was ever committed.
-	Expire(ctx context.Context, id OrderID) (kept bool, err error)
 
 	// Stuck lists orders that need an operator or have not moved within their deadline, oldest first.
 	Stuck(ctx context.Context, limit int) ([]Order, error)

@@ -42,6 +42,24 @@ type Rates interface {
 	ShippingFee(country string) Amount
 }
 
+// RestOfWorld stands in a table of fees for every country that it does not name.
+const RestOfWorld = "*"
+
+// RateTable is a Rates that another process can take over as a whole.
+type RateTable interface {
+	Rates
+	// Table returns the fees by country, RestOfWorld among them. It must not be changed.
+	Table() map[string]int64
+}
+
+// FeeOf is the fee of a country in a table.
+func FeeOf(table map[string]int64, country string) Amount {
+	if fee, ok := table[country]; ok {
+		return Amount(fee)
+	}
+	return Amount(table[RestOfWorld])
+}
+
 // Shipments is the shipping service. Errors are *Error.
 type Shipments interface {
 	// Shipment returns the shipment of a caller's order, or NotFound where there is none yet.

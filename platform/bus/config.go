@@ -35,6 +35,11 @@ type Config struct {
 	// Holdfasts can share a Kafka.
 	Prefix string `koanf:"prefix"`
 
+	SASL SASL `koanf:"sasl"`
+	TLS  TLS  `koanf:"tls"`
+	// CreateTopics has the topics made that are missing; otherwise their absence ends the start.
+	CreateTopics bool `koanf:"create_topics"`
+
 	SendTimeout time.Duration `koanf:"send_timeout"` // a Send that has no answer by then has failed
 	MaxBuffered int           `koanf:"max_buffered"` // events waiting in the producer; a Send of more waits
 	// Uncompressed sends events as they are: on a loopback there is nothing to save.
@@ -107,24 +112,27 @@ func (c Config) Validate() error {
 	case c.Batch < 1 || c.Batch > 10_000:
 		return errors.New("bus: batch: 1 to 10000")
 	}
-	return nil
+	return c.validateSecurity()
 }
 
 var prefixes = regexp.MustCompile(`^[A-Za-z0-9._-]{0,100}$`)
 
 // options are those of every client.
-func (c Config) options(deps shop.Deps) []kgo.Opt {
+func (c Config) options(deps shop.Deps) ([]kgo.Opt, error) {
+	secure, err := c.security(deps)
+	if err != nil {
+		return nil, err
+	}
 	retry := Backoff{Min: 100 * time.Millisecond, Max: maxBackoff}
-	return []kgo.Opt{
+	return append(secure,
 		kgo.SeedBrokers(c.Seeds...),
 		kgo.ClientID(c.ClientID),
-		kgo.Dialer(deps.Net.DialContext),
 		kgo.WithLogger(clientLog{deps.Log}),
 		kgo.RequestTimeoutOverhead(c.SendTimeout),
 		kgo.RetryBackoffFn(func(attempt int) time.Duration { return retry.Delay(deps.Rand, attempt) }),
 		kgo.MetadataMinAge(metadataMinAge),
 		kgo.DisableClientMetrics(),
-	}
+	), nil
 }
 
 // Backoff spaces attempts: a random time of up to Min, doubled for each failure and capped at Max

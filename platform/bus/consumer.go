@@ -79,7 +79,11 @@ func NewConsumer(cfg Config, sub Subscription, deps shop.Deps) (*Consumer, error
 	for _, name := range sub.Topics {
 		topics = append(topics, cfg.Prefix+name)
 	}
-	c.opts = append(cfg.options(deps),
+	opts, err := cfg.options(deps)
+	if err != nil {
+		return nil, err
+	}
+	c.opts = append(opts,
 		kgo.ConsumerGroup(cfg.Prefix+sub.Group),
 		kgo.ConsumeTopics(topics...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // rather twice than never

@@ -36,7 +36,11 @@ func NewProducer(cfg Config, deps shop.Deps, tel *telemetry.Telemetry) (*Produce
 	if err != nil {
 		return nil, fmt.Errorf("bus metrics: %w", err)
 	}
-	opts := append(cfg.options(deps),
+	opts, err := cfg.options(deps)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts,
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0),
 		kgo.RecordDeliveryTimeout(cfg.SendTimeout),

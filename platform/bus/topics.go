@@ -4,12 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"holdfast/shop"
+)
+
+const (
+	// startTimeout is how long a start may wait for the bus.
+	startTimeout = 15 * time.Second
+	startRetries = 4
 )
 
 // TopicSpec describes a topic.
@@ -38,12 +46,61 @@ func EnsureTopics(ctx context.Context, cfg Config, deps shop.Deps, topics []Topi
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	client, err := newClient("bus.EnsureTopics", cfg.options(deps))
+	client, err := startClient(cfg, deps, "bus.EnsureTopics")
 	if err != nil {
 		return err
 	}
 	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := client.Ping(ctx); err != nil {
+		return cfg.startError("bus.EnsureTopics", err)
+	}
 	return createTopics(ctx, client, cfg.Prefix, topics)
+}
+
+// CheckTopics names the topics that are missing.
+func CheckTopics(ctx context.Context, cfg Config, deps shop.Deps, topics []TopicSpec) error {
+	cfg = cfg.Defaults()
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	client, err := startClient(cfg, deps, "bus.CheckTopics")
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	req := kmsg.NewPtrMetadataRequest()
+	for _, t := range topics {
+		rt := kmsg.NewMetadataRequestTopic()
+		rt.Topic = kmsg.StringPtr(cfg.Prefix + t.Name)
+		req.Topics = append(req.Topics, rt)
+	}
+	resp, err := req.RequestWith(ctx, client)
+	if err != nil {
+		return cfg.startError("bus.CheckTopics", err)
+	}
+	var missing []string
+	for _, t := range resp.Topics {
+		if kerr.ErrorForCode(t.ErrorCode) != nil && t.Topic != nil {
+			missing = append(missing, *t.Topic)
+		}
+	}
+	if len(missing) > 0 {
+		return shop.E(shop.Unavailable, "bus.CheckTopics", fmt.Sprintf("the bus has no topics %s, and bus.create_topics is false: make them, or set bus.create_topics to true", strings.Join(missing, ", ")))
+	}
+	return nil
+}
+
+// startClient is a client that gives up early: whoever starts wants to know why it does not.
+func startClient(cfg Config, deps shop.Deps, op string) (*kgo.Client, error) {
+	opts, err := cfg.options(deps)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(op, append(opts, kgo.RequestRetries(startRetries)))
 }
 
 func createTopics(ctx context.Context, client *kgo.Client, prefix string, topics []TopicSpec) error {

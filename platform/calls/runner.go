@@ -27,6 +27,9 @@ const settleTries = 5
 // settleBatch bounds the outcomes that are stored in one transaction.
 const settleBatch = 64
 
+// leaveTimeout is how long a stop may take for giving back what was not begun.
+const leaveTimeout = 2 * time.Second
+
 // failurePause is the least time between two looks at a database that refuses them.
 const failurePause = time.Second
 
@@ -115,7 +118,23 @@ func (r *Runner[B]) Run(ctx context.Context) error {
 	workers.Wait()
 	close(r.outcomes)
 	settler.Wait()
+	r.leave(ctx)
 	return nil
+}
+
+// leave makes the calls due again that nobody has begun, so that another process need not wait for the end
+// of their leases.
+func (r *Runner[B]) leave(ctx context.Context) {
+	for _, l := range r.lanes {
+		for len(l.queue) > 0 {
+			r.handBack((<-l.queue).Call)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if err := r.giveBack(ctx); err != nil {
+		r.deps.Log.WarnContext(ctx, "giving back calls at the stop failed; their leases run out", "err", err)
+	}
 }
 
 // offer hands a call to a worker; it never blocks, since it runs on the store's writer. A call for which
@@ -182,6 +201,10 @@ func (r *Runner[B]) work(ctx context.Context, queue <-chan claimed) {
 		case <-ctx.Done():
 			return
 		case c := <-queue:
+			if ctx.Err() != nil { // both were ready
+				r.handBack(c.Call)
+				return
+			}
 			// One that waited long may be about to lose its lease: it is left to the poll, and goes back
 			// as not begun where the lease is surely ours still.
 			switch waited := r.deps.Clock.Now().Sub(c.at); {

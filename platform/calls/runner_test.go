@@ -209,6 +209,33 @@ func TestStops(t *testing.T) {
 	})
 }
 
+// TestStopGivesBack: what was taken up and not begun is another process's at once, not after its lease, and is
+// not asked for as if it had been begun.
+func TestStopGivesBack(t *testing.T) {
+	each(t, config("a"), limits(), func(t *testing.T, d *desk) {
+		d.answer = func(ctx context.Context, c calls.Call, _ int) result {
+			<-ctx.Done()
+			return settle(c.Key)
+		}
+		stop := d.run()
+		busy := some("authorise", 4) // as many as there are workers
+		for _, c := range busy {
+			d.enqueue(c)
+			d.next(1)
+		}
+		d.enqueue(call("authorise", 11), call("authorise", 12))
+		is(t, "calls that are taken up", d.number(`SELECT count(*) FROM calls WHERE owner = 'a' AND lease_until > 0`), 6)
+		stop()
+		same(t, "outcomes", d.outcomes(), keys(busy...))
+		other := newDesk(t, d.db, config("b"), limits())
+		other.run()
+		for _, c := range other.next(2) {
+			is(t, "unknown", c.Unknown, false)
+		}
+		is(t, "attempts of the first", d.attempts(), 4)
+	})
+}
+
 // TestStopsAtOnce is stopped before it began.
 func TestStopsAtOnce(t *testing.T) {
 	each(t, config("a"), limits(), func(t *testing.T, d *desk) {

@@ -115,6 +115,18 @@ func (a *API) Page(method, pattern string, open bool, h http.Handler) {
 	a.add(rt)
 }
 
+// Forward adds a route that another process serves: it is let in, traced, timed and counted here, and checked
+// there, the caller's key included.
+func (a *API) Forward(r Route, h http.Handler) {
+	r.Open, r.Keyed = true, false
+	rt := a.newRoute(r)
+	rt.handle = func(c *call, r *http.Request) error {
+		h.ServeHTTP(c, r)
+		return nil
+	}
+	a.add(rt)
+}
+
 func (a *API) add(rt *route) {
 	a.mux.Handle(rt.Method+" "+rt.Path, rt)
 	a.routes = append(a.routes, rt.Route)

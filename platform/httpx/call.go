@@ -45,6 +45,14 @@ func Caller(ctx context.Context) shop.Caller {
 	return ""
 }
 
+// WithCaller makes the request one of caller's, where another process has found out who that is.
+func WithCaller(ctx context.Context, caller shop.Caller) context.Context {
+	if c := callOf(ctx); c != nil {
+		c.caller = caller
+	}
+	return ctx
+}
+
 // WithOrder tells logs and traces which order the request is about.
 func WithOrder(ctx context.Context, id shop.OrderID) context.Context {
 	if c := callOf(ctx); c != nil {

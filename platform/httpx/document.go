@@ -127,20 +127,20 @@ type docsOperation struct {
 	Answers []docsAnswer
 }
 
-// ServeDocument adds the pages /openapi.yaml, /openapi.json and /docs. It comes after the last
-// operation.
-func (a *API) ServeDocument() error {
-	yaml, err := a.Document()
+// ServeDocument adds the pages /openapi.yaml, /openapi.json and /docs of an API: this one, or one with
+// what other processes serve as well. It comes after the last operation.
+func (a *API) ServeDocument(of *API) error {
+	yaml, err := of.Document()
 	if err != nil {
 		return err
 	}
-	json, err := a.DocumentJSON()
+	json, err := of.DocumentJSON()
 	if err != nil {
 		return err
 	}
 	var page strings.Builder
 	err = docsPage.Execute(&page, map[string]any{
-		"Title": a.cfg.Title, "Version": a.cfg.Version, "Description": a.cfg.Description, "Operations": a.docsOperations(),
+		"Title": a.cfg.Title, "Version": a.cfg.Version, "Description": a.cfg.Description, "Operations": of.docsOperations(),
 	})
 	if err != nil {
 		return err

@@ -90,8 +90,8 @@ type httpError struct {
 
 func (e *httpError) Error() string { return e.answer.code + ": " + e.msg }
 
-// statusOf returns the status and code of a kind, for the document.
-func statusOf(k shop.Kind) (status int, code string) {
+// StatusOf returns the status and code of a kind.
+func StatusOf(k shop.Kind) (status int, code string) {
 	a := answers[k]
 	return a.status, a.code
 }

@@ -102,7 +102,7 @@ func (a *API) problemResponses(op Op) map[string]*huma.Response {
 	}
 	responses := map[string]*huma.Response{"default": problem(defaultProblem)}
 	for _, k := range kinds {
-		status, code := statusOf(k)
+		status, code := StatusOf(k)
 		key := strconv.Itoa(status)
 		r, ok := responses[key]
 		switch {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	embedded "holdfast/embedded/bus"
+	"holdfast/embedded/sqlite"
 	"holdfast/platform/bus"
 	"holdfast/platform/outbox"
 	"holdfast/platform/sqldb"
@@ -40,7 +41,7 @@ func benchPath(b *testing.B, perKey int) {
 		b.Fatal(err)
 	}
 	open := func(name string) *sqldb.DB {
-		db, err := sqldb.Open(b.Context(), sqldb.Config{Driver: "sqlite", Path: filepath.Join(b.TempDir(), name)}, deps)
+		db, err := sqldb.Open(b.Context(), sqldb.Config{Driver: "sqlite", SQLite: sqlite.Connector, Path: filepath.Join(b.TempDir(), name)}, deps)
 		if err == nil {
 			err = db.Migrate(b.Context(), name, outbox.Migrations())
 		}

@@ -125,7 +125,7 @@ func Classify(err error) resilience.Verdict {
 		return resilience.Verdict{Outcome: resilience.Success}
 	}
 	if errors.Is(err, resilience.ErrRejected) {
-		return resilience.Classify(err)
+		return resilience.Verdict{Outcome: resilience.Neutral} // also where it was in another process
 	}
 	switch shop.KindOf(err) {
 	case shop.Unavailable, shop.Overloaded, shop.DeadlineExceeded, shop.Internal:

@@ -53,7 +53,7 @@ func internalConfig() policy.InternalConfig {
 
 func (w *world) internal(t *testing.T) *policy.Internal {
 	t.Helper()
-	i, err := w.Internal(internalConfig())
+	i, err := w.Internal(internalConfig(), "inventory", "order", "order")
 	return must(t, i, err)
 }
 

@@ -42,7 +42,7 @@ func TestList(t *testing.T) {
 		}
 	}
 	want := []string{"api budget", "api bulkhead", "api.call breaker", "api.undo bulkhead", "bus.send breaker", "callers rate_limit", "edge admission",
-		"inventory budget", "inventory bulkhead", "inventory.prices breaker", "inventory.undo bulkhead", "order budget", "order bulkhead",
+		"inventory budget", "inventory bulkhead", "inventory.do breaker", "inventory.prices breaker", "inventory.undo breaker", "inventory.undo bulkhead", "order budget", "order bulkhead",
 		"order-store admission", "order-store.read breaker", "order-store.write breaker", "order.allow-dispatch breaker", "order.expire breaker", "order.undo bulkhead"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/embedded/sqlite"
 	"holdfast/platform/policy"
 	"holdfast/platform/sqldb"
 	"holdfast/resilience"
@@ -249,7 +250,7 @@ func TestStoreRefusedGivesBack(t *testing.T) {
 func TestStoreOfSQLite(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		db, err := sqldb.Open(t.Context(), sqldb.Config{Driver: "sqlite", Path: filepath.Join(t.TempDir(), "test.db"), Guard: w.guard(t, storeConfig())}, fakes.Deps(t))
+		db, err := sqldb.Open(t.Context(), sqldb.Config{Driver: "sqlite", SQLite: sqlite.Connector, Path: filepath.Join(t.TempDir(), "test.db"), Guard: w.guard(t, storeConfig())}, fakes.Deps(t))
 		if err != nil {
 			t.Fatal(err)
 		}

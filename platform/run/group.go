@@ -18,6 +18,9 @@ type Component struct {
 	Run func(ctx context.Context) error
 	// Ready, where there is one, is asked until it returns nil; only then the next component starts.
 	Ready func(ctx context.Context) error
+	// Intake marks what takes in work by itself: it is to be started when all else runs, and stopped before
+	// all else. InOrder puts it there.
+	Intake bool
 	// StopAfter is how long Run may take to return once ctx has ended; DefaultStop if zero.
 	StopAfter time.Duration
 }
@@ -25,9 +28,24 @@ type Component struct {
 const (
 	// DefaultStop is the time that a component has to stop.
 	DefaultStop = 10 * time.Second
+	// readyPatience is how long a component may take to say whether it is ready.
+	readyPatience = time.Second
 	// readyEvery is how often a component that is not ready is asked again.
 	readyEvery = 20 * time.Millisecond
 )
+
+// InOrder moves the components that take work in behind the others, and leaves the order otherwise.
+func InOrder(components []Component) []Component {
+	var last, first []Component
+	for _, c := range components {
+		if c.Intake {
+			last = append(last, c)
+		} else {
+			first = append(first, c)
+		}
+	}
+	return append(first, last...)
+}
 
 // running is a component that was started.
 type running struct {
@@ -108,7 +126,10 @@ func guarded(ctx context.Context, run func(context.Context) error) (err error) {
 // ready waits until r is ready. A failure of any component meanwhile ends the wait.
 func (r *running) ready(ctx context.Context, deps shop.Deps, failed <-chan failure) error {
 	for r.Ready != nil {
-		if r.Ready(ctx) == nil || ctx.Err() != nil {
+		asked, cancel := context.WithTimeout(ctx, readyPatience) // it may never be, because something has failed
+		err := r.Ready(asked)
+		cancel()
+		if err == nil || ctx.Err() != nil {
 			break
 		}
 		again, stop := deps.Clock.Timer(readyEvery)

@@ -106,6 +106,35 @@ func TestGroupFails(t *testing.T) {
 }
 
 // TestGroupIsStoppedWhileStarting: what has started stops, and onReady is not called.
+// TestGroupFailsBeforeReady: a component that fails is noticed although it, or the one that is being started,
+// would be asked for ever whether it is ready.
+func TestGroupFailsBeforeReady(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		failing := run.Component{Name: "server", Run: func(context.Context) error { return errors.New("the port is taken") },
+			Ready: func(ctx context.Context) error {
+				<-ctx.Done()
+				return ctx.Err()
+			}}
+		err := run.Group(t.Context(), deps, []run.Component{failing}, func() { t.Error("it runs") })
+		if err == nil || !strings.Contains(err.Error(), "server: the port is taken") {
+			t.Error(err)
+		}
+	})
+}
+
+// TestInOrder: what takes work in starts last, and so stops first.
+func TestInOrder(t *testing.T) {
+	t.Parallel()
+	var got []string
+	for _, c := range run.InOrder([]run.Component{{Name: "a"}, {Name: "consumer a", Intake: true}, {Name: "b"}, {Name: "consumer b", Intake: true}, {Name: "server"}}) {
+		got = append(got, c.Name)
+	}
+	if want := []string{"a", "b", "server", "consumer a", "consumer b"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 func TestGroupIsStoppedWhileStarting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var e events

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"holdfast/embedded/sqlite"
 	"holdfast/platform/sqldb"
 	"holdfast/test/fakes"
 	"holdfast/test/postgres"
@@ -33,7 +34,7 @@ func eachBench(b *testing.B, bench func(b *testing.B, db *sqldb.DB)) {
 	for _, callers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("sqlite/%d", callers), func(b *testing.B) {
 			b.SetParallelism(callers)
-			bench(b, open(b, sqldb.Config{Driver: "sqlite", Path: filepath.Join(b.TempDir(), "test.db")}))
+			bench(b, open(b, sqldb.Config{Driver: "sqlite", SQLite: sqlite.Connector, Path: filepath.Join(b.TempDir(), "test.db")}))
 		})
 		b.Run(fmt.Sprintf("postgres/%d", callers), func(b *testing.B) {
 			b.SetParallelism(callers)

@@ -24,8 +24,11 @@ const (
 type Config struct {
 	Driver   string `koanf:"driver"`    // "sqlite" or "postgres"
 	Path     string `koanf:"path"`      // the file of a SQLite database
-	DSN      string `koanf:"dsn"`       // the address of a PostgreSQL database; it holds a secret
+	DSN      string `koanf:"dsn"`       // the address of a PostgreSQL database; it may hold a secret
+	Password string `koanf:"password"`  // of PostgreSQL, where it is not in the address
 	MaxConns int    `koanf:"max_conns"` // SQLite: readers, 4 unless told; PostgreSQL: connections, 16 unless told
+
+	SQLite Connector `koanf:"-"` // the driver of SQLite
 
 	Guard Guard `koanf:"-"` // asked before each Update and View; nil lets all through
 }
@@ -45,6 +48,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("driver %q: it must be sqlite or postgres", c.Driver)
 	case c.Driver == string(SQLite) && c.Path == "":
 		return errors.New("path: a sqlite database needs a file")
+	case c.Driver == string(SQLite) && c.SQLite == nil:
+		return errors.New("driver: sqlite is not built into this program")
 	case c.Driver == string(Postgres) && c.DSN == "":
 		return errors.New("dsn: a postgres database needs an address")
 	case c.MaxConns < 0 || c.MaxConns > maxConnsLimit:

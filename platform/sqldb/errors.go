@@ -10,8 +10,6 @@ import (
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"holdfast/shop"
 )
@@ -19,8 +17,8 @@ import (
 // IsUnique tells whether err is the breach of a unique or primary key.
 func IsUnique(err error) bool {
 	if code, ok := sqliteCode(err); ok {
-		return code == sqlite3.SQLITE_CONSTRAINT_UNIQUE || code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY ||
-			code == sqlite3.SQLITE_CONSTRAINT_ROWID
+		return code == sqliteConstraintUnique || code == sqliteConstraintPrimaryKey ||
+			code == sqliteConstraintRowID
 	}
 	return sqlState(err) == "23505"
 }
@@ -28,18 +26,9 @@ func IsUnique(err error) bool {
 // IsCheck tells whether err is the breach of a CHECK constraint.
 func IsCheck(err error) bool {
 	if code, ok := sqliteCode(err); ok {
-		return code == sqlite3.SQLITE_CONSTRAINT_CHECK
+		return code == sqliteConstraintCheck
 	}
 	return sqlState(err) == "23514"
-}
-
-// sqliteCode returns the extended result code of SQLite.
-func sqliteCode(err error) (int, bool) {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
-		return e.Code(), true
-	}
-	return 0, false
 }
 
 // sqlState returns the SQLSTATE of PostgreSQL, or "".
@@ -94,15 +83,15 @@ func sqliteUnavailable(err error) string {
 		return ""
 	}
 	switch code & 0xff {
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT:
+	case sqliteBusy, sqliteLocked, sqliteProtocol, sqliteIntr:
 		return msgBusy
-	case sqlite3.SQLITE_FULL:
+	case sqliteFull:
 		return msgFull
-	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOLFS:
+	case sqliteIOErr, sqliteCantOpen, sqliteNoMem, sqlitePerm, sqliteNoLFS:
 		return msgDisk
-	case sqlite3.SQLITE_READONLY:
+	case sqliteReadOnly:
 		return msgReadOnly
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+	case sqliteCorrupt, sqliteNotADB:
 		return msgCorrupt
 	}
 	return ""

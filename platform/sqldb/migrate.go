@@ -51,7 +51,7 @@ func (db *postgresDB) migrate(ctx context.Context, service string, fsys fs.FS) e
 func (db *sqliteDB) migrate(ctx context.Context, service string, fsys fs.FS) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeLimit)
 	defer cancel()
-	pool, err := openFile(db.path, writerPragmas())
+	pool, err := openFile(db.driver, db.path, writerPragmas())
 	if err != nil {
 		return openError(db.path, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"holdfast/embedded/sqlite"
 	"holdfast/platform/sqldb"
 	"holdfast/test/fakes"
 	"holdfast/test/postgres"
@@ -34,7 +35,7 @@ func eachDatabase(t *testing.T, test func(t *testing.T, open func() *sqldb.DB)) 
 		})
 	}
 	run("sqlite", func(t *testing.T) sqldb.Config {
-		return sqldb.Config{Driver: "sqlite", Path: filepath.Join(t.TempDir(), "test.db")}
+		return sqldb.Config{Driver: "sqlite", SQLite: sqlite.Connector, Path: filepath.Join(t.TempDir(), "test.db")}
 	})
 	run("postgres", func(t *testing.T) sqldb.Config {
 		return sqldb.Config{Driver: "postgres", DSN: postgres.DSN(t)}

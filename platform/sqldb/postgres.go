@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +47,9 @@ func openPostgres(ctx context.Context, cfg Config, deps shop.Deps) (*postgresDB,
 		// pgx hides the password of an address that it could parse, and only then.
 		return nil, errors.New("the address of the PostgreSQL database is not valid: use postgres://user:password@host:port/name")
 	}
+	if cfg.Password != "" {
+		config.Password = cfg.Password
+	}
 	config.DialFunc = deps.Net.DialContext
 	config.StatementCacheCapacity = maxPGStatements
 	if config.ConnectTimeout == 0 {
@@ -83,7 +88,7 @@ func (db *postgresDB) check(ctx context.Context) error {
 		if isContext(err) {
 			return shop.Wrap(shop.Unavailable, "sqldb.Open", where+" did not answer in time", err)
 		}
-		return shop.Wrap(shop.Unavailable, "sqldb.Open", where+" cannot be used", err)
+		return shop.Wrap(shop.Unavailable, "sqldb.Open", where+" "+whyNot(db.config.User, err), err)
 	}
 	if version < minPostgres {
 		return fmt.Errorf("%s is of version %d: version %d or newer is needed", where, version/10000, minPostgres/10000)
@@ -95,6 +100,27 @@ func (db *postgresDB) check(ctx context.Context) error {
 		db.deps.Log.Warn("the database may lose transactions that it has confirmed", "synchronous_commit", commit, "fsync", fsync)
 	}
 	return nil
+}
+
+// whyNot says what to do about a server that does not let us in.
+func whyNot(user string, err error) string {
+	var dial *net.OpError
+	switch state := sqlState(err); {
+	case state == "28P01" || state == "28000":
+		return fmt.Sprintf("does not let user %s in: check the user and the password in store.dsn (or secrets.store_password)", user)
+	case state == "42501":
+		return fmt.Sprintf("does not allow user %s what is needed: give it the rights of the database's owner", user)
+	case state == "53300":
+		return "has no connection left: raise its max_connections, or lower store.max_conns"
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return "cannot be reached: is the address in store.dsn right, and does it run?"
+	case strings.Contains(err.Error(), "server refused TLS"):
+		return "does not speak TLS: add sslmode=disable to store.dsn where that is safe"
+	case strings.Contains(err.Error(), "certificate"):
+		return "has a certificate that is not to be trusted: check sslmode and sslrootcert in store.dsn, and the certificate's time"
+	default:
+		return "cannot be used"
+	}
 }
 
 func (db *postgresDB) dialect() Dialect { return Postgres }

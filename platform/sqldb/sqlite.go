@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"modernc.org/sqlite"
-
 	"holdfast/shop"
 )
 
@@ -28,6 +26,7 @@ const (
 // sqliteDB is a SQLite file: one writer and a few readers.
 type sqliteDB struct {
 	path    string
+	driver  Connector
 	deps    shop.Deps
 	writeDB *sql.DB
 	readDB  *sql.DB
@@ -46,17 +45,15 @@ func openSQLite(ctx context.Context, cfg Config, deps shop.Deps) (*sqliteDB, err
 	if err := makeFile(path, deps.Files); err != nil {
 		return nil, openError(path, err)
 	}
-	// fdatasync makes a commit as durable as fsync does, and leaves out the time stamps.
-	_, _ = sqlite.Fdatasync(true)
 	n := cfg.MaxConns
 	if n == 0 {
 		n = sqliteReaders
 	}
-	db := &sqliteDB{path: path, deps: deps, readers: make(chan *conn, n), closed: make(chan struct{})}
-	if db.writeDB, err = openFile(path, writerPragmas()); err != nil {
+	db := &sqliteDB{path: path, driver: cfg.SQLite, deps: deps, readers: make(chan *conn, n), closed: make(chan struct{})}
+	if db.writeDB, err = openFile(cfg.SQLite, path, writerPragmas()); err != nil {
 		return nil, openError(path, err)
 	}
-	if db.readDB, err = openFile(path, readerPragmas()); err != nil {
+	if db.readDB, err = openFile(cfg.SQLite, path, readerPragmas()); err != nil {
 		_ = db.writeDB.Close()
 		return nil, openError(path, err)
 	}
@@ -100,9 +97,9 @@ func makeFile(path string, files shop.Files) error {
 	return f.Close()
 }
 
-func openFile(path string, pragmas []string) (*sql.DB, error) {
+func openFile(connector Connector, path string, pragmas []string) (*sql.DB, error) {
 	q := url.Values{"_pragma": pragmas, "_txlock": {"immediate"}} // goose begins transactions by itself
-	c, err := sqlite.NewConnector("file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode())
+	c, err := connector("file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode())
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/embedded/sqlite"
 	"holdfast/platform/sqldb"
 	"holdfast/shop"
 	"holdfast/test/fakes"
@@ -21,7 +22,7 @@ import (
 // openFile opens and migrates a SQLite file.
 func openFile(t testing.TB, path string, deps shop.Deps) *sqldb.DB {
 	t.Helper()
-	db, err := sqldb.Open(t.Context(), sqldb.Config{Driver: "sqlite", Path: path}, deps)
+	db, err := sqldb.Open(t.Context(), sqldb.Config{Driver: "sqlite", SQLite: sqlite.Connector, Path: path}, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +317,7 @@ func TestOpenErrors(t *testing.T) {
 			t.Parallel()
 			path := test.path(t)
 			before, _ := os.ReadFile(path)
-			_, err := sqldb.Open(t.Context(), sqldb.Config{Driver: "sqlite", Path: path}, fakes.Deps(t))
+			_, err := sqldb.Open(t.Context(), sqldb.Config{Driver: "sqlite", SQLite: sqlite.Connector, Path: path}, fakes.Deps(t))
 			if err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), path) {
 				t.Errorf("got %v; want the path and %q", err, test.says)
 			}
@@ -339,7 +340,7 @@ func TestOpenWithoutPermission(t *testing.T) {
 	deps := fakes.Deps(t)
 	deps.Files = readOnlyFiles{}
 	path := filepath.Join(t.TempDir(), "test.db")
-	_, err := sqldb.Open(t.Context(), sqldb.Config{Driver: "sqlite", Path: path}, deps)
+	_, err := sqldb.Open(t.Context(), sqldb.Config{Driver: "sqlite", SQLite: sqlite.Connector, Path: path}, deps)
 	if err == nil || !strings.Contains(err.Error(), "give this user write access") || !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("got %v", err)
 	}
@@ -420,8 +421,8 @@ func TestReadOnly(t *testing.T) {
 func TestConfigValidate(t *testing.T) {
 	t.Parallel()
 	for _, c := range []sqldb.Config{
-		{}, {Driver: "mysql"}, {Driver: "sqlite"}, {Driver: "postgres"},
-		{Driver: "sqlite", Path: "x", MaxConns: -1}, {Driver: "sqlite", Path: "x", MaxConns: 1001},
+		{}, {Driver: "mysql"}, {Driver: "sqlite", SQLite: sqlite.Connector}, {Driver: "sqlite", Path: "x"}, {Driver: "postgres"},
+		{Driver: "sqlite", SQLite: sqlite.Connector, Path: "x", MaxConns: -1}, {Driver: "sqlite", SQLite: sqlite.Connector, Path: "x", MaxConns: 1001},
 	} {
 		if _, err := sqldb.Open(t.Context(), c, fakes.Deps(t)); err == nil {
 			t.Errorf("%+v was accepted", c)

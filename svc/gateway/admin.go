@@ -30,7 +30,7 @@ type Check struct {
 type AdminParts struct {
 	Deps   shop.Deps
 	Tel    *telemetry.Telemetry
-	Orders shop.Orders
+	Orders shop.Orders // nil in a process without them
 	// Ready are the checks of /readyz. An orderly stop begins with one of them failing.
 	Ready []Check
 	// Started returns nil once the process has started, migrations included; /startupz asks it.
@@ -41,7 +41,7 @@ type AdminParts struct {
 	Policies *policy.Set
 	Reload   func() error
 	// Verify checks the invariants over the stores, and Verified returns the last report, nil where there is none.
-	// Both are JSON documents; who makes them is outside of the services.
+	// Both are JSON documents; who makes them is outside of the services. Without them there are no such pages.
 	Verify   func(ctx context.Context, atRest bool) (json.RawMessage, error)
 	Verified func() json.RawMessage
 	// Keys, where there are any, are needed for everything under /admin.
@@ -63,6 +63,18 @@ func NewAdmin(p AdminParts) (http.Handler, error) {
 	api.Page(http.MethodGet, "/startupz", true, http.HandlerFunc(a.started))
 	api.Page(http.MethodGet, "/metrics", true, p.Metrics)
 	open := len(p.Keys) == 0
+	a.policies(api, open)
+	if p.Orders != nil {
+		a.orders(api, open)
+	}
+	if p.Verify != nil {
+		a.verification(api, open)
+	}
+	return sameOrigin(api), nil
+}
+
+// orders adds what an operator does about orders, in the process that has them.
+func (a *admin) orders(api *httpx.API, open bool) {
 	httpx.Register(api, httpx.Op{
 		ID: "listStuckOrders", Method: http.MethodGet, Path: "/admin/v1/stuck-orders", Tag: "order", Open: open,
 		Summary: "List orders that need an operator or do not move",
@@ -72,9 +84,6 @@ func NewAdmin(p AdminParts) (http.Handler, error) {
 		Summary:  "Drive a stuck order again",
 		Problems: []shop.Kind{shop.NotFound, shop.Conflict},
 	}, a.retry)
-	a.policies(api, open)
-	a.verification(api, open)
-	return sameOrigin(api), nil
 }
 
 // sameOrigin refuses what a page from elsewhere makes an operator's browser send: on a loopback

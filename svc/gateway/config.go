@@ -8,11 +8,18 @@ import (
 	"holdfast/resilience"
 )
 
+// Name is the module's name everywhere.
+const Name = "gateway"
+
 // Config sets the limits of the edge.
 type Config struct {
 	MaxBody    int64         `koanf:"max_body"`    // of a request, in bytes
 	Timeout    time.Duration `koanf:"timeout"`     // of a request, and the most that Request-Timeout may ask for
 	MaxWaiting int           `koanf:"max_waiting"` // held answers and event streams at once, counted apart
+
+	// Upstreams are the public addresses of the services that are in other processes, by name; each may have
+	// several replicas.
+	Upstreams map[string][]string `koanf:"upstreams"`
 
 	// Admission bounds the requests at once; beyond it they are answered 503 overloaded, the least critical
 	// first: lists before reads and new orders, those before webhooks, and cancels last.

@@ -27,7 +27,7 @@ const description = "Orders with stock, payment and shipment, carried out or und
 
 // The names of the edge's policies.
 const (
-	requests = "gateway"
+	requests = Name
 	waiting  = "gateway-waiting"
 	callers  = "gateway-callers"
 )
@@ -41,8 +41,10 @@ type Parts struct {
 	Policies *policy.Set
 	// WebhookSecrets are those of the outside parties, by name; see httpx.Config.
 	WebhookSecrets map[string][]string
-	// Mount are the services' RegisterHTTP, each with its service.
+	// Mount are the services' RegisterHTTP, each with its service, or Forward.
 	Mount []func(*httpx.API) error
+	// Whole is an edge with all operations, whose document is shown where what is mounted is not all.
+	Whole *Gateway
 }
 
 // Gateway is the public edge.
@@ -81,7 +83,11 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 			return nil, err
 		}
 	}
-	if err := g.api.ServeDocument(); err != nil {
+	whole := g
+	if p.Whole != nil {
+		whole = p.Whole
+	}
+	if err := g.api.ServeDocument(whole.api); err != nil {
 		return nil, shop.Wrap(shop.Internal, "gateway.New", "the document could not be made", err)
 	}
 	return g, nil

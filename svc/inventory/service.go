@@ -37,7 +37,7 @@ type Parts struct {
 	DB     *sqldb.DB // migrated
 	Outbox *outbox.Outbox
 	Bus    bus.Config
-	Orders shop.Orders
+	Orders shop.Decisions
 	Deps   shop.Deps
 	Tel    *telemetry.Telemetry
 }
@@ -47,7 +47,7 @@ type Service struct {
 	cfg      Config
 	db       *sqldb.DB
 	outbox   *outbox.Outbox
-	orders   shop.Orders
+	orders   shop.Decisions
 	deps     shop.Deps
 	consumer *outbox.Consumer
 }
@@ -73,7 +73,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 func (s *Service) Components() []run.Component {
 	return []run.Component{
 		{Name: Name + " outbox", Run: s.outbox.Run},
-		{Name: Name + " consumer", Run: s.consumer.Run},
+		{Name: Name + " consumer", Run: s.consumer.Run, Intake: true},
 		{Name: Name + " expiry", Run: s.sweep},
 		{Name: Name + " purge", Run: idem.Purger(s.db, s.deps)},
 	}

@@ -41,7 +41,7 @@ type Parts struct {
 	DB        *sqldb.DB // migrated
 	Outbox    *outbox.Outbox
 	Bus       bus.Config
-	Inventory shop.Inventory
+	Inventory shop.Catalogue
 	Rates     shop.Rates
 	Timelines []shop.TimelineSource // what other services have to add to a timeline
 	Deps      shop.Deps
@@ -53,7 +53,7 @@ type Service struct {
 	cfg       Config
 	db        *sqldb.DB
 	outbox    *outbox.Outbox
-	inventory shop.Inventory
+	inventory shop.Catalogue
 	rates     shop.Rates
 	copies    *copies
 	timelines []shop.TimelineSource
@@ -86,7 +86,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 func (s *Service) Components() []run.Component {
 	return []run.Component{
 		{Name: Name + " outbox", Run: s.outbox.Run},
-		{Name: Name + " consumer", Run: s.consumer.Run},
+		{Name: Name + " consumer", Run: s.consumer.Run, Intake: true},
 		{Name: Name + " watchdog", Run: s.watch},
 		{Name: Name + " load", Run: func(ctx context.Context) error { return s.shedder.watch(ctx, s.deps.Clock) }},
 		{Name: Name + " purge", Run: idem.Purger(s.db, s.deps)},

@@ -88,7 +88,7 @@ func (s *Service) Components() []run.Component {
 	return []run.Component{
 		{Name: Name + " outbox", Run: s.outbox.Run},
 		{Name: Name + " calls", Run: s.runner.Run},
-		{Name: Name + " consumer", Run: s.consumer.Run},
+		{Name: Name + " consumer", Run: s.consumer.Run, Intake: true},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"holdfast/platform/calls"
 	"holdfast/platform/policy"
 	"holdfast/resilience"
+	"holdfast/shop"
 )
 
 // Config sets the carrier and the service's limits.
@@ -52,7 +53,7 @@ func Defaults() Config {
 	return Config{ScheduleFailures: 7, CancelFailures: 15,
 		Carrier: Carrier{Outside: policy.OutsideDefaults(), Schedule: policy.OutsideBreaker(), Cancel: policy.OutsideBreaker(), Query: policy.OutsideBreaker(),
 			Rates: resilience.PolicyDefaults()},
-		RatesEvery: time.Minute, Rates: map[string]int64{restOfWorld: 500},
+		RatesEvery: time.Minute, Rates: map[string]int64{shop.RestOfWorld: 500},
 		RetryMin: 100 * time.Millisecond, RetryMax: 3 * time.Second, Calls: calls.Defaults()}
 }
 
@@ -67,8 +68,8 @@ func (c Config) Validate() error {
 	if err := c.Policies().Validate(); err != nil {
 		return fmt.Errorf("shipping.carrier.%w", err)
 	}
-	if _, ok := c.Rates[restOfWorld]; !ok || c.RatesEvery <= 0 {
-		return fmt.Errorf("shipping.rates must have a fee for %q, and shipping.rates_every must be positive", restOfWorld)
+	if _, ok := c.Rates[shop.RestOfWorld]; !ok || c.RatesEvery <= 0 {
+		return fmt.Errorf("shipping.rates must have a fee for %q, and shipping.rates_every must be positive", shop.RestOfWorld)
 	}
 	if c.ScheduleFailures < 1 || c.CancelFailures < 1 {
 		return fmt.Errorf("shipping.schedule_failures and shipping.cancel_failures must be at least 1")

@@ -15,9 +15,6 @@ import (
 	"holdfast/shop"
 )
 
-// restOfWorld stands in a table for every country that it does not name.
-const restOfWorld = "*"
-
 // maxRates bounds what is read of the carrier's table.
 const maxRates = 1 << 20
 
@@ -43,13 +40,10 @@ func newRates(cfg Config, p *resilience.Policy, deps shop.Deps) *rates {
 }
 
 // ShippingFee implements shop.Rates.
-func (s *Service) ShippingFee(country string) shop.Amount {
-	table := *s.rates.table.Load()
-	if fee, ok := table[country]; ok {
-		return shop.Amount(fee)
-	}
-	return shop.Amount(table[restOfWorld])
-}
+func (s *Service) ShippingFee(country string) shop.Amount { return shop.FeeOf(s.Table(), country) }
+
+// Table implements shop.RateTable.
+func (s *Service) Table() map[string]int64 { return *s.rates.table.Load() }
 
 // run asks the carrier for its table until ctx ends. The table in use stays where it fails.
 func (r *rates) run(ctx context.Context) error {
@@ -96,8 +90,8 @@ func (r *rates) ask(ctx context.Context) (map[string]int64, error) {
 		}
 		table[rate.Country] = *rate.Amount
 	}
-	if _, ok := table[restOfWorld]; !ok {
-		return nil, fmt.Errorf("the carrier's table has no fee for %q", restOfWorld)
+	if _, ok := table[shop.RestOfWorld]; !ok {
+		return nil, fmt.Errorf("the carrier's table has no fee for %q", shop.RestOfWorld)
 	}
 	return table, nil
 }

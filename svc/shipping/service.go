@@ -38,7 +38,7 @@ type Parts struct {
 	DB     *sqldb.DB // migrated
 	Outbox *outbox.Outbox
 	Bus    bus.Config
-	Orders shop.Orders
+	Orders shop.Decisions
 	Deps   shop.Deps
 	Tel    *telemetry.Telemetry
 	// Policies is where the policies in front of the carrier are added.
@@ -50,7 +50,7 @@ type Service struct {
 	cfg      Config
 	db       *sqldb.DB
 	outbox   *outbox.Outbox
-	orders   shop.Orders
+	orders   shop.Decisions
 	deps     shop.Deps
 	carrier  *calls.Client
 	policies *policy.Dependency
@@ -62,7 +62,7 @@ type Service struct {
 var (
 	_ shop.Shipments      = (*Service)(nil)
 	_ shop.TimelineSource = (*Service)(nil)
-	_ shop.Rates          = (*Service)(nil)
+	_ shop.RateTable      = (*Service)(nil)
 )
 
 // New makes the service; its Components run it.
@@ -93,7 +93,7 @@ func (s *Service) Components() []run.Component {
 	return []run.Component{
 		{Name: Name + " outbox", Run: s.outbox.Run},
 		{Name: Name + " calls", Run: s.runner.Run},
-		{Name: Name + " consumer", Run: s.consumer.Run},
+		{Name: Name + " consumer", Run: s.consumer.Run, Intake: true},
 		{Name: Name + " rates", Run: s.rates.run},
 	}
 }

@@ -1,19 +1,22 @@
 package e2e_test
 
 import (
+	"os"
 	"testing"
 
 	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/client"
 	"holdfast/shop"
 	"holdfast/test/engines"
 	"holdfast/test/harness"
+	"holdfast/test/split"
 )
 
 // limit bounds every wait of these tests.
 var limit = harness.Limit
 
-// system is a Holdfast that runs in this process; package harness has what other tests share.
+// system is a Holdfast that runs; package harness has what other tests share.
 type system struct {
 	*harness.System
 	addresses app.Addresses
@@ -21,7 +24,7 @@ type system struct {
 	stop      func() error
 }
 
-// each runs test on a Holdfast with each kind of store.
+// each runs test on a Holdfast in one process with each kind of store, and on one in many processes.
 func each(t *testing.T, test func(t *testing.T, s *system)) {
 	t.Helper()
 	for _, driver := range []string{"sqlite", "postgres"} {
@@ -30,6 +33,14 @@ func each(t *testing.T, test func(t *testing.T, s *system)) {
 			test(t, start(t, quick(t, driver)))
 		})
 	}
+	t.Run("split", func(t *testing.T) {
+		t.Parallel()
+		if testing.Short() {
+			t.Skip("it starts eight processes")
+		}
+		at := split.Start(t, split.Options{})
+		test(t, wrap(harness.Attach(t, at.Addresses, at.Key, at.Stores)))
+	})
 }
 
 // everywhere runs test on a Holdfast with each kind of store, and on one with a real Kafka beside it.
@@ -45,18 +56,24 @@ func everywhere(t *testing.T, test func(t *testing.T, s *system)) {
 	})
 }
 
-func quick(t *testing.T, driver string) app.Config {
+func TestMain(m *testing.M) {
+	code := m.Run()
+	split.Clean()
+	os.Exit(code)
+}
+
+func quick(t *testing.T, driver string) local.Config {
 	t.Helper()
 	return harness.Quick(t, driver)
 }
 
 // start runs a Holdfast until the test ends.
-func start(t *testing.T, cfg app.Config) *system {
+func start(t *testing.T, cfg local.Config) *system {
 	t.Helper()
 	return wrap(harness.Start(t, cfg))
 }
 
-func startWith(t *testing.T, cfg app.Config, deps shop.Deps) *system {
+func startWith(t *testing.T, cfg local.Config, deps shop.Deps) *system {
 	t.Helper()
 	return wrap(harness.StartWith(t, cfg, deps))
 }

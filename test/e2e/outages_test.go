@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/client"
 	embedded "holdfast/embedded/bus"
 	"holdfast/resilience"
@@ -77,7 +77,7 @@ func (s *system) hang(t *testing.T, path string) {
 // parties' messages, and a cancel gets through when all else is full.
 func TestCriticality(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(c *app.Config) {
+	s := embeddedOnly(t, func(c *local.Config) {
 		c.Gateway.Admission = resilience.AdmissionConfig{Limit: 4, SheddableShare: 0.25, NormalShare: 0.75, UndoLane: 1, RetryAfter: time.Second}
 	})
 	o := s.until(t, s.place(t, command("tok_ok", "00005", line("TEA", 1))).ID, shop.Confirmed)
@@ -116,7 +116,7 @@ func TestCriticality(t *testing.T) {
 }
 
 // lock locks a table of a service's database, as a migration gone wrong would, until unlock.
-func lock(t *testing.T, cfg app.Config, service, table string) (unlock func()) {
+func lock(t *testing.T, cfg local.Config, service, table string) (unlock func()) {
 	t.Helper()
 	db, err := sql.Open("pgx", strings.ReplaceAll(cfg.Store.DSN, "{service}", service))
 	if err != nil {
@@ -187,7 +187,7 @@ func TestBusDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := embeddedOnly(t, func(c *app.Config) {
+	s := embeddedOnly(t, func(c *local.Config) {
 		c.Bus.Seeds, c.Bus.SendTimeout = broker.Addrs(), time.Second
 	})
 	addr := broker.Addrs()[0]
@@ -228,7 +228,7 @@ func TestTotalDeadline(t *testing.T) {
 		}
 	}))
 	t.Cleanup(carrier.Close)
-	s := embeddedOnly(t, func(c *app.Config) {
+	s := embeddedOnly(t, func(c *local.Config) {
 		c.Shipping.CarrierURL = carrier.URL
 		c.Shipping.Carrier.Rates.Timeout = resilience.TimeoutConfig{Total: 300 * time.Millisecond}
 	})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/check"
 	"holdfast/client"
 	"holdfast/platform/policy"
@@ -40,7 +41,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 // embeddedOnly is a Holdfast on SQLite whose configuration was changed.
-func embeddedOnly(t *testing.T, change func(*app.Config)) *system {
+func embeddedOnly(t *testing.T, change func(*local.Config)) *system {
 	t.Helper()
 	cfg := quick(t, "sqlite")
 	change(&cfg)
@@ -66,7 +67,7 @@ func (s *system) orders(t *testing.T, n int, payment, postal string) []shop.Orde
 // reach the provider, several times.
 func TestBreaker(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(*app.Config) {})
+	s := embeddedOnly(t, func(*local.Config) {})
 	s.faults(t, s.addresses.PSP, check.Fault{Operation: "authorise", Status: 500})
 	first := s.orders(t, 20, "tok_ok", "10115")
 	eventually(t, "the breaker opens", func() bool { return s.policy(t, "psp.authorise", "breaker").State == "open" })
@@ -100,7 +101,7 @@ func TestBreaker(t *testing.T) {
 // TestDeclinesDoNotOpen: a storm of declined cards says nothing about the provider.
 func TestDeclinesDoNotOpen(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(*app.Config) {})
+	s := embeddedOnly(t, func(*local.Config) {})
 	for _, o := range s.orders(t, 200, "tok_declined", "10115") {
 		s.until(t, o.ID, shop.Rejected)
 	}
@@ -114,7 +115,7 @@ func TestDeclinesDoNotOpen(t *testing.T) {
 func TestBulkhead(t *testing.T) {
 	t.Parallel()
 	const slots = 3
-	s := embeddedOnly(t, func(c *app.Config) {
+	s := embeddedOnly(t, func(c *local.Config) {
 		c.Payment.Provider.Bulkhead = resilience.BulkheadConfig{Limit: slots, Queue: 64, MaxWait: 10 * time.Second}
 		patient(c, 20*time.Second)
 	})
@@ -136,7 +137,7 @@ func TestBulkhead(t *testing.T) {
 // tried again at once, and again.
 func TestRetryBudget(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(c *app.Config) {
+	s := embeddedOnly(t, func(c *local.Config) {
 		c.Payment.Provider.Authorise.Off = true // so that the breaker is not what keeps them back
 		c.Payment.Provider.Budget = resilience.BudgetConfig{Ratio: 0.1, Burst: 1}
 		c.Payment.AuthoriseFailures = 1000
@@ -152,7 +153,7 @@ func TestRetryBudget(t *testing.T) {
 }
 
 // patient gives a request to the provider so long, and an attempt with all that belongs to it for ever.
-func patient(c *app.Config, call time.Duration) {
+func patient(c *local.Config, call time.Duration) {
 	p := &c.Payment.Provider
 	p.CallTimeout, c.Payment.Calls.Timeout, c.Payment.Calls.Lease = call, 10*time.Minute, 30*time.Minute
 	for _, b := range []*resilience.BreakerConfig{&p.Authorise, &p.Capture, &p.Void, &p.Refund, &p.Query} {
@@ -163,7 +164,7 @@ func patient(c *app.Config, call time.Duration) {
 // TestTimeout: an answer that never comes is given up, and learnt another way.
 func TestTimeout(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(c *app.Config) {
+	s := embeddedOnly(t, func(c *local.Config) {
 		patient(c, 200*time.Millisecond) // nothing else gives up within the limit of this test
 	})
 	s.faults(t, s.addresses.PSP, check.Fault{Operation: "authorise", Lose: "answer"})
@@ -179,7 +180,7 @@ func TestTimeout(t *testing.T) {
 // and an order that nobody looked at, cannot. Money and stock have no fallback.
 func TestFallback(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(c *app.Config) { c.Order.CopiesMax = 1 })
+	s := embeddedOnly(t, func(c *local.Config) { c.Order.CopiesMax = 1 })
 	old := s.place(t, command("tok_ok", "00005", line("TEA", 1)))
 	s.until(t, old.ID, shop.Confirmed)
 	o := s.until(t, s.place(t, command("tok_ok", "00005", line("TEA", 1))).ID, shop.Confirmed)
@@ -220,7 +221,7 @@ func TestFallback(t *testing.T) {
 // TestRates: orders are priced by the carrier's table as it was last known, also while the carrier is down.
 func TestRates(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(c *app.Config) {
+	s := embeddedOnly(t, func(c *local.Config) {
 		c.Carrier.Rates = map[string]int64{"*": 900, "DE": 390}
 		c.Shipping.RatesEvery = 20 * time.Millisecond
 	})
@@ -239,7 +240,7 @@ func TestRates(t *testing.T) {
 // TestRateLimit: a caller that sends more than it may is told when to go on.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(c *app.Config) {
+	s := embeddedOnly(t, func(c *local.Config) {
 		c.Gateway.RateLimit = resilience.RateLimitConfig{Rate: 0.5, Burst: 5, MaxKeys: 10}
 	})
 	// Making the item has used two of the five.
@@ -263,7 +264,7 @@ func TestRateLimit(t *testing.T) {
 // once those before them have been carried out.
 func TestBacklog(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(c *app.Config) { c.Order.BacklogFrom, c.Order.BacklogMax = 0, time.Nanosecond })
+	s := embeddedOnly(t, func(c *local.Config) { c.Order.BacklogFrom, c.Order.BacklogMax = 0, time.Nanosecond })
 	o := s.place(t, command("tok_ok", "00005", line("TEA", 1)))
 	var refusals, accepted int
 	var mu sync.Mutex
@@ -298,10 +299,10 @@ func TestBacklog(t *testing.T) {
 // without their losing that.
 func TestSteerAndReload(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(c *app.Config) {
+	s := embeddedOnly(t, func(c *local.Config) {
 		again := *c
 		again.Payment.Provider.Bulkhead.Limit = 7
-		c.Again = func() (app.Config, error) { return again, nil }
+		c.Again = func() (app.Config, error) { return again.Config, nil }
 	})
 	s.admin(t, http.MethodPost, "/admin/v1/policies/psp.authorise/force-open", nil)
 	o := s.place(t, command("tok_ok", "10115", line("TEA", 1)))

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/check"
 	"holdfast/client"
 	"holdfast/shop"
@@ -19,7 +19,7 @@ func quietProvider(t *testing.T) (url string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- app.RunSim(ctx, app.SimConfig{Party: "psp", Data: t.TempDir(), Addr: "127.0.0.1:0"}, fakes.Deps(t), func(url string) { ready <- url })
+		ended <- local.RunSim(ctx, local.SimConfig{Party: "psp", Data: t.TempDir(), Addr: "127.0.0.1:0"}, fakes.Deps(t), func(url string) { ready <- url })
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -41,7 +41,9 @@ func quietProvider(t *testing.T) (url string) {
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()
 	url := quietProvider(t)
-	s := embeddedOnly(t, func(c *app.Config) { c.Payment.ProviderURL, c.Payment.Provider.CallTimeout = url, 200*time.Millisecond })
+	s := embeddedOnly(t, func(c *local.Config) {
+		c.Payment.ProviderURL, c.Payment.Provider.CallTimeout = url, 200*time.Millisecond
+	})
 	s.faults(t, url, check.Fault{Operation: "authorise", Lose: "answer"}, check.Fault{Operation: "capture", Lose: "answer"}, check.Fault{Operation: "void", Lose: "answer"})
 	o := s.place(t, command("tok_ok", "10115", line("TEA", 1)))
 	s.until(t, o.ID, shop.Fulfilled)
@@ -63,7 +65,7 @@ func TestLostAnswers(t *testing.T) {
 // it did is booked once.
 func TestEveryWebhook(t *testing.T) {
 	t.Parallel()
-	s := embeddedOnly(t, func(c *app.Config) { c.PSP.Webhooks = psp.WebhooksAll })
+	s := embeddedOnly(t, func(c *local.Config) { c.PSP.Webhooks = psp.WebhooksAll })
 	for _, method := range []string{"tok_ok", "tok_webhook_twice", "tok_webhook_first"} {
 		o := s.place(t, command(method, "10115", line("TEA", 1)))
 		s.until(t, o.ID, shop.Fulfilled)

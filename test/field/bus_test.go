@@ -19,7 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 	_ "modernc.org/sqlite" // to break a store from outside
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/client"
 	embedded "holdfast/embedded/bus"
 	"holdfast/shop"
@@ -35,7 +35,7 @@ type broker struct {
 	deps shop.Deps
 }
 
-func newBroker(t *testing.T, cfg *app.Config) *broker {
+func newBroker(t *testing.T, cfg *local.Config) *broker {
 	t.Helper()
 	b := &broker{t: t, cfg: embedded.Config{Dir: filepath.Join(cfg.Data, "broker")}, deps: fakes.Deps(t)}
 	b.start()
@@ -164,7 +164,7 @@ func fulfilled(t *testing.T, s *harness.System, ids []shop.OrderID) {
 }
 
 func TestField_eshopOC1340_OutboxRelay(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		b := newBroker(t, &cfg)
 		s := started(t, cfg)
 		b.stop()
@@ -184,7 +184,7 @@ func TestField_eshopOC1340_OutboxRelay(t *testing.T) {
 }
 
 func TestField_otel1590_BrokerRestart(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		b := newBroker(t, &cfg)
 		s := started(t, cfg)
 		ids := many(t, s, 10)
@@ -205,7 +205,7 @@ func TestField_otel1590_BrokerRestart(t *testing.T) {
 
 // An event that no consumer can read among good ones, and events that nobody can handle for a while.
 func TestField_eshop_AckOnException(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		newBroker(t, &cfg)
 		s := started(t, cfg)
 		s.Refuse(t, "inventory-store.write", true)
@@ -269,7 +269,7 @@ func (b *brittle) Write(p []byte) (int, error) {
 }
 
 func TestField_dekaf3054_OvertakeAfterFailure(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		b := newBroker(t, &cfg)
 		broken := &flaky{to: b.Addrs()[0]}
 		deps := fakes.Deps(t)
@@ -309,7 +309,7 @@ func skip(t *testing.T, seeds, group, topic string) {
 }
 
 func TestField_ftgo111_StuckPending(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		newBroker(t, &cfg)
 		cfg.Order.WatchEvery, cfg.Order.RedriveAfter = 100*time.Millisecond, 3*time.Second
 		cfg.Bus.SendTimeout = 5 * time.Second
@@ -340,7 +340,7 @@ func TestField_ftgo111_StuckPending(t *testing.T) {
 
 // The order's row cannot be stored although everything before it in the transaction was fine.
 func TestField_awsretail_PublishBeforeCommit(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		newBroker(t, &cfg)
 		s := started(t, cfg)
 		good := many(t, s, 5)
@@ -370,7 +370,7 @@ func TestField_awsretail_PublishBeforeCommit(t *testing.T) {
 
 // breakCommits has the order store refuse the last statement of a transaction that stores an order: on
 // PostgreSQL the commit itself, on SQLite the row of the outbox.
-func breakCommits(t *testing.T, cfg app.Config) (mend func()) {
+func breakCommits(t *testing.T, cfg local.Config) (mend func()) {
 	t.Helper()
 	driver, dsn := "sqlite", filepath.Join(cfg.Data, "order.db")+"?_pragma=busy_timeout(10000)"
 	breaks, mends := []string{`CREATE TRIGGER broken AFTER INSERT ON outbox_unsent BEGIN SELECT RAISE(ABORT, 'broken by a test'); END`}, []string{`DROP TRIGGER broken`}

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/test/harness"
 )
 
@@ -57,7 +57,7 @@ func compare() error {
 }
 
 // each runs a row's test with each kind of store.
-func each(t *testing.T, test func(t *testing.T, cfg app.Config)) {
+func each(t *testing.T, test func(t *testing.T, cfg local.Config)) {
 	t.Helper()
 	t.Parallel()
 	on(t, "SQLite", test)
@@ -65,13 +65,13 @@ func each(t *testing.T, test func(t *testing.T, cfg app.Config)) {
 }
 
 // one runs a row's test on SQLite, where the kind of store makes no difference.
-func one(t *testing.T, test func(t *testing.T, cfg app.Config)) {
+func one(t *testing.T, test func(t *testing.T, cfg local.Config)) {
 	t.Helper()
 	t.Parallel()
 	on(t, "SQLite", test)
 }
 
-func on(t *testing.T, store string, test func(t *testing.T, cfg app.Config)) {
+func on(t *testing.T, store string, test func(t *testing.T, cfg local.Config)) {
 	t.Helper()
 	row := t.Name()
 	t.Run(store, func(t *testing.T) {
@@ -87,7 +87,7 @@ func on(t *testing.T, store string, test func(t *testing.T, cfg app.Config)) {
 }
 
 // started is a Holdfast with plenty of tea.
-func started(t *testing.T, cfg app.Config) *harness.System {
+func started(t *testing.T, cfg local.Config) *harness.System {
 	t.Helper()
 	s := harness.Start(t, cfg)
 	s.Item(t, "TEA", 450, 100_000)

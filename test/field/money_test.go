@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/check"
 	"holdfast/client"
 	"holdfast/shop"
@@ -33,11 +33,11 @@ func booked(t *testing.T, s *harness.System, id shop.OrderID) (entries []string)
 }
 
 func TestField_temporalOMS_ShipFails(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		immediate := cfg
-		immediate.Data, immediate.Payment.Capture, immediate.Store = t.TempDir(), "immediate", app.Defaults().Store
+		immediate.Data, immediate.Payment.Capture, immediate.Store = t.TempDir(), "immediate", local.Defaults().Store
 		for _, c := range []struct {
-			cfg  app.Config
+			cfg  local.Config
 			want []string
 			paid shop.PaymentStatus
 		}{{cfg, []string{"authorised", "voided"}, shop.PaymentVoided}, {immediate, []string{"authorised", "captured", "refunded"}, shop.PaymentRefunded}} {
@@ -60,7 +60,7 @@ func TestField_temporalOMS_ShipFails(t *testing.T) {
 // The answer to the authorisation is lost, and so is every question about it, while the customer cancels
 // and hangs up: nobody knows whether money is held. The void then fails more often than three times.
 func TestField_samplesgo_UndoAfterStep(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		cfg.Payment.Provider.CallTimeout, cfg.Payment.UndoFailures = 200*time.Millisecond, 50
 		cfg.Payment.ProviderURL = provider(t) // one that sends no webhooks, which would tell
 		s := started(t, cfg)
@@ -89,7 +89,7 @@ func TestField_samplesgo_UndoAfterStep(t *testing.T) {
 
 // Every undo is made to fail until it has been seen failing; then it is done.
 func TestField_ftgo107_Compensation(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		cfg.Payment.UndoFailures, cfg.Shipping.CancelFailures = 1000, 1000
 		s := started(t, cfg)
 		place := func(postal string) shop.Order {
@@ -131,7 +131,7 @@ func TestField_ftgo107_Compensation(t *testing.T) {
 }
 
 func TestField_eventuate75_FailedCompensation(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		s := started(t, cfg) // an operator is told after 5 failures here
 		o := s.Until(t, s.Place(t, harness.Command("tok_ok", "00005", harness.Line("TEA", 2))).ID, shop.Confirmed)
 		s.Faults(t, s.Addresses.PSP, faulty("void"))
@@ -156,7 +156,7 @@ func TestField_eventuate75_FailedCompensation(t *testing.T) {
 }
 
 func TestField_medusa13301_ConfirmVsWebhook(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		s := started(t, cfg)
 		tokens := []string{"tok_webhook_first", "tok_webhook_twice", "tok_ok", "tok_timeout_ok"}
 		ids := make([]shop.OrderID, 60)
@@ -187,7 +187,7 @@ func TestField_medusa13301_ConfirmVsWebhook(t *testing.T) {
 // Orders are charged at once, and half of them given back by refunds that fail, whose answers are lost, or
 // that are asked for again by cancels of what is being undone.
 func TestField_medusa10491_RefundArithmetic(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		cfg.Payment.Capture, cfg.Payment.UndoFailures, cfg.Payment.Provider.CallTimeout = "immediate", 1000, 200*time.Millisecond
 		s := started(t, cfg)
 		s.Item(t, "ODD", 333, 1000)

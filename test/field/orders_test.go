@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/client"
 	"holdfast/shop"
 	"holdfast/test/fakes"
@@ -73,7 +73,7 @@ func orderRoutes(t *testing.T, s *harness.System) (routes [][2]string) {
 }
 
 func TestField_eshop996_IDOR(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		const mallory = "mallory's key of the test"
 		cfg.Callers = map[string]string{"mallory": mallory}
 		s := started(t, cfg)
@@ -120,7 +120,7 @@ func strip(body string) string {
 }
 
 func TestField_temporal122_Rollup(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		s := started(t, cfg)
 		s.Item(t, "FEW", 300, 1)
 		place := func(payment, postal string, few int64) shop.OrderID {
@@ -158,7 +158,7 @@ func rolled(t *testing.T, o shop.Order, want shop.OrderStatus) {
 }
 
 func TestField_temporalOMS_Totals(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		s := started(t, cfg)
 		seed := rand.Uint64()
 		if v := os.Getenv("HOLDFAST_TEST_SEED"); v != "" {
@@ -190,7 +190,7 @@ func TestField_temporalOMS_Totals(t *testing.T) {
 }
 
 func TestField_saleor14358_Idempotency(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		s := started(t, cfg)
 		body, err := json.Marshal(harness.Command("tok_ok", "10115", harness.Line("TEA", 1)))
 		if err != nil {
@@ -246,7 +246,7 @@ func submit(t *testing.T, s *harness.System, body string) string {
 }
 
 func TestField_otel3737_Decline500(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		s := started(t, cfg)
 		for token, code := range map[string]string{"tok_declined": "card_declined", "tok_insufficient_funds": "insufficient_funds"} {
 			p, err := s.PlaceOrder(t.Context(), client.NewKey(), harness.Command(token, "10115", harness.Line("TEA", 1)), 20*time.Second)
@@ -273,7 +273,7 @@ func provider(t *testing.T) string {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- app.RunSim(ctx, app.SimConfig{Party: "psp", Data: t.TempDir(), Addr: "127.0.0.1:0"}, fakes.Deps(t), func(url string) { ready <- url })
+		ended <- local.RunSim(ctx, local.SimConfig{Party: "psp", Data: t.TempDir(), Addr: "127.0.0.1:0"}, fakes.Deps(t), func(url string) { ready <- url })
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -292,7 +292,7 @@ func provider(t *testing.T) string {
 }
 
 func TestField_otel_ChargeBeforeStore(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		var s *harness.System
 		var mu sync.Mutex
 		asked := map[string]bool{} // references, and whether the order could be read when the money was asked for

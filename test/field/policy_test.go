@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/check"
 	"holdfast/client"
 	"holdfast/resilience"
@@ -28,7 +28,7 @@ func accepted(t *testing.T, s *harness.System, n int) (ids []shop.OrderID, longe
 }
 
 func TestField_boutique3474_PaymentDelay(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		cfg.Payment.Provider.CallTimeout = 3 * time.Second
 		s := started(t, cfg)
 		accepted(t, s, 10)
@@ -61,7 +61,7 @@ func TestField_boutique3474_PaymentDelay(t *testing.T) {
 
 // Each first attempt takes longer than an attempt may; the next ones are answered at once.
 func TestField_watermill467_DeadContextRetry(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		cfg.Payment.Provider.CallTimeout, cfg.Shipping.Carrier.CallTimeout = 300*time.Millisecond, 300*time.Millisecond
 		s := started(t, cfg)
 		slow := check.Fault{Latency: "2s", Count: 3}
@@ -97,7 +97,7 @@ func counted(t *testing.T, s *harness.System, series string) (sum float64) {
 }
 
 func TestField_awsretail_RetryNeverActs(t *testing.T) {
-	one(t, func(t *testing.T, cfg app.Config) {
+	one(t, func(t *testing.T, cfg local.Config) {
 		cfg.Payment.Provider.CallTimeout = 300 * time.Millisecond
 		cfg.Payment.Provider.Bulkhead = resilience.BulkheadConfig{Limit: 1, Queue: 1, MaxWait: 20 * time.Millisecond}
 		cfg.Payment.Provider.Budget = resilience.BudgetConfig{Ratio: 0.1, Burst: 3}

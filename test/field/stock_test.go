@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/client"
 	"holdfast/shop"
 	"holdfast/test/harness"
@@ -51,7 +51,7 @@ func stock(t *testing.T, s *harness.System, sku shop.SKU, onHand, reserved int64
 }
 
 func TestField_eshop888_LastUnit(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		s := started(t, cfg)
 		for round := range 10 {
 			last := shop.SKU(fmt.Sprint("LAST", round))
@@ -67,7 +67,7 @@ func TestField_eshop888_LastUnit(t *testing.T) {
 }
 
 func TestField_medusa16502_SameSkuTwice(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		s := started(t, cfg)
 		s.Item(t, "FEW", 450, 3)
 		over := s.Place(t, harness.Command("tok_ok", "10115", harness.Line("FEW", 2), harness.Line("TEA", 1), harness.Line("FEW", 2)))
@@ -84,7 +84,7 @@ func TestField_medusa16502_SameSkuTwice(t *testing.T) {
 
 // Half of the orders name the items in the other order: what locks them as they come deadlocks.
 func TestField_medusa16569_ReservationRace(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		s := started(t, cfg)
 		const units, buyers = 40, 200
 		s.Item(t, "A", 100, units)
@@ -105,7 +105,7 @@ func TestField_medusa16569_ReservationRace(t *testing.T) {
 }
 
 func TestField_vendure1210_StockAfterCancel(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		s := started(t, cfg)
 		s.Item(t, "CUP", 700, 100)
 		var shipped int64
@@ -145,7 +145,7 @@ func TestField_vendure1210_StockAfterCancel(t *testing.T) {
 }
 
 func TestField_dapr_StockAfterCharge(t *testing.T) {
-	each(t, func(t *testing.T, cfg app.Config) {
+	each(t, func(t *testing.T, cfg local.Config) {
 		cfg.Payment.Capture = "immediate"
 		s := started(t, cfg)
 		s.Item(t, "GONE", 450, 0)

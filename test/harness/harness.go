@@ -1,22 +1,18 @@
-// Package harness runs a whole Holdfast in the test's process, and does with it what a customer, an
+// Package harness runs a whole Holdfast in the test's process, or attaches to another, and does with it what a customer, an
 // operator and an outside party can do.
 package harness
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // to make a database for each service
-
 	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/check"
 	"holdfast/check/audit"
 	"holdfast/client"
@@ -28,7 +24,7 @@ import (
 // Limit bounds every wait of these tests. They wait for signals of the product, never for time to pass.
 var Limit = fakes.Limit(60 * time.Second)
 
-// System is a Holdfast that runs in this process.
+// System is a Holdfast that runs.
 type System struct {
 	*client.Client
 	Addresses app.Addresses
@@ -41,9 +37,9 @@ type System struct {
 }
 
 // Quick is a configuration whose waits are short.
-func Quick(t *testing.T, driver string) app.Config {
+func Quick(t *testing.T, driver string) local.Config {
 	t.Helper()
-	cfg := app.Defaults()
+	cfg := local.Defaults()
 	cfg.Data, cfg.Addr, cfg.AdminAddr, cfg.Seed = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", false
 	cfg.Carrier.DispatchAfter = 200 * time.Millisecond
 	cfg.PSP.Slow = 500 * time.Millisecond
@@ -53,46 +49,25 @@ func Quick(t *testing.T, driver string) app.Config {
 	// Many of them share this machine's processors, and what each says of its load is not about it.
 	cfg.Order.StrainMax, cfg.Order.BacklogFrom, cfg.Order.BacklogMax = 0, 5*time.Second, 10*time.Second
 	if driver == "postgres" {
-		cfg.Store.Driver, cfg.Store.DSN, cfg.Store.MaxConns = driver, databases(t), 8
+		cfg.Store.Driver, cfg.Store.DSN, cfg.Store.MaxConns = driver, postgres.Databases(t, "order", "inventory", "payment", "shipping"), 8
 	}
 	return cfg
 }
 
-// databases makes a database for each service and returns their address with {service} in it.
-func databases(t *testing.T) string {
-	t.Helper()
-	dsn := postgres.DSN(t)
-	db, err := sql.Open("pgx", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	var name string
-	if err := db.QueryRow(`SELECT current_database()`).Scan(&name); err != nil {
-		t.Fatal(err)
-	}
-	for _, service := range []string{"order", "inventory", "payment", "shipping"} {
-		if _, err := db.Exec(fmt.Sprintf(`CREATE DATABASE %q`, name+"_"+service)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return strings.Replace(dsn, "dbname="+name, "dbname="+name+"_{service}", 1)
-}
-
 // Start runs a Holdfast until the test ends.
-func Start(t *testing.T, cfg app.Config) *System {
+func Start(t *testing.T, cfg local.Config) *System {
 	t.Helper()
 	return StartWith(t, cfg, fakes.Deps(t))
 }
 
 // StartWith runs a Holdfast with dependencies of the test's choice.
-func StartWith(t *testing.T, cfg app.Config, deps shop.Deps) *System {
+func StartWith(t *testing.T, cfg local.Config, deps shop.Deps) *System {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	ready := make(chan app.Ready, 1)
+	ready := make(chan local.Ready, 1)
 	ended := make(chan error, 1)
-	go func() { ended <- app.Run(ctx, cfg, deps, func(r app.Ready) { ready <- r }) }()
-	s := &System{received: map[shop.SKU]int64{}, Stores: app.AuditConfig(cfg), Stop: sync.OnceValue(func() error { cancel(); return <-ended })}
+	go func() { ended <- local.Run(ctx, cfg, deps, func(r local.Ready) { ready <- r }) }()
+	s := &System{received: map[shop.SKU]int64{}, Stores: local.AuditConfig(cfg), Stop: sync.OnceValue(func() error { cancel(); return <-ended })}
 	t.Cleanup(func() {
 		if err := s.Stop(); err != nil {
 			t.Errorf("stop: %v", err)
@@ -107,6 +82,17 @@ func StartWith(t *testing.T, cfg app.Config, deps shop.Deps) *System {
 	}
 	var err error
 	if s.Client, err = client.New(s.Addresses.API, s.Key, nil); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Attach is a Holdfast that runs elsewhere, and is stopped there.
+func Attach(t *testing.T, at app.Addresses, key string, stores audit.Config) *System {
+	t.Helper()
+	s := &System{Addresses: at, Key: key, Stores: stores, Stop: func() error { return nil }, received: map[shop.SKU]int64{}}
+	var err error
+	if s.Client, err = client.New(at.API, key, nil); err != nil {
 		t.Fatal(err)
 	}
 	return s

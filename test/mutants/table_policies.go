@@ -70,13 +70,13 @@ func edge() []Mutant {
 func inside() []Mutant {
 	return []Mutant{
 		{Name: "no-store-guard", Proves: "policy: store guard", Breaks: "a store that is down is asked by everybody",
-			Edits: edit("app/app.go", "		cfg.Guard = guard\n", ""),
+			Edits: edit("app/app.go", "	cfg.Guard = guard\n", ""),
 			Check: e2e("^TestFallback$", "")},
 		{Name: "no-bus-breaker", Proves: "policy: bus breaker", Breaks: "relays wait for a bus that is down, each of them, each time",
 			Edits: edit("platform/policy/bus.go", "	errs := b.next.Send(ctx, events)\n	permit.Done(busOutcome(ctx, errs))\n", "	errs := b.next.Send(ctx, events)\n"),
 			Check: e2e("^TestBusDown$", "never: the breaker opens")},
 		{Name: "no-internal-policy", Proves: "policy: between services", Breaks: "a service that hangs takes its callers with it",
-			Edits: edit("platform/policy/internal.go", "	return inventoryGuard{next, i.inventory.Policy(\"prices\")}\n", "	return next\n"),
+			Edits: edit("platform/policy/internal.go", "	return inventoryGuard{next, i.services[\"inventory\"].Policy(\"prices\")}\n", "	return next\n"),
 			Check: e2e("^TestInternal$", "while the inventory hangs: 0")},
 	}
 }

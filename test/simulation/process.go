@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/platform/httpx"
 	"holdfast/platform/run"
 	"holdfast/shop"
@@ -79,13 +79,13 @@ func (w *World) remove(dir string) {
 func (w *World) holdfast(dir string) *process {
 	cfg := w.config(dir)
 	return w.launch("holdfast", dir, func(ctx context.Context, deps shop.Deps, ready func()) error {
-		return app.Run(ctx, cfg, deps, func(app.Ready) { ready() })
+		return local.Run(ctx, cfg, deps, func(local.Ready) { ready() })
 	})
 }
 
 // config is that of `holdfast up`, with the outside parties where they are and what the plan sets.
-func (w *World) config(dir string) app.Config {
-	cfg, s := app.Defaults(), w.plan.Settings
+func (w *World) config(dir string) local.Config {
+	cfg, s := local.Defaults(), w.plan.Settings
 	cfg.Data, cfg.Addr, cfg.AdminAddr, cfg.Seed = dir, at(portAPI), at(portAdmin), false
 	cfg.Embedded.Addr = at(portBus)
 	cfg.Payment.ProviderURL, cfg.Shipping.CarrierURL = url(portPSP), url(portCarrier)
@@ -122,7 +122,7 @@ func readSecrets(dir string) (s secrets, key string, err error) {
 	if err == nil {
 		err = json.Unmarshal(b, &s)
 	}
-	k, e := os.ReadFile(filepath.Join(dir, app.KeyFile))
+	k, e := os.ReadFile(filepath.Join(dir, local.KeyFile))
 	return s, strings.TrimSpace(string(k)), errors.Join(err, e)
 }
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"holdfast/embedded/sqlite"
 	"holdfast/platform/sqldb"
 	"holdfast/shop"
 	"holdfast/test/fakes"
@@ -39,7 +40,7 @@ func SQLite(t *testing.T, migrations fs.FS) *sqldb.DB {
 func SQLiteAt(deps shop.Deps) Open {
 	return func(t *testing.T, migrations fs.FS) *sqldb.DB {
 		t.Helper()
-		return open(t, sqldb.Config{Driver: "sqlite", Path: filepath.Join(t.TempDir(), "test.db")}, migrations, deps)
+		return open(t, sqldb.Config{Driver: "sqlite", SQLite: sqlite.Connector, Path: filepath.Join(t.TempDir(), "test.db")}, migrations, deps)
 	}
 }
 

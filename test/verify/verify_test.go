@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/check"
 	"holdfast/check/audit"
 	"holdfast/client"
@@ -31,15 +32,15 @@ type shopful struct {
 // fill runs a Holdfast until its orders have come to their ends, and stops it.
 func fill(t *testing.T, dsn string) shopful {
 	t.Helper()
-	cfg := app.Defaults()
+	cfg := local.Defaults()
 	if dsn != "" {
 		cfg.Store.Driver, cfg.Store.DSN, cfg.Store.MaxConns = "postgres", dsn, 8
 	}
 	cfg.Data, cfg.Addr, cfg.AdminAddr, cfg.Seed = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", false
 	cfg.Carrier.DispatchAfter = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
-	ready, ended := make(chan app.Ready, 1), make(chan error, 1)
-	go func() { ended <- app.Run(ctx, cfg, fakes.Deps(t), func(r app.Ready) { ready <- r }) }()
+	ready, ended := make(chan local.Ready, 1), make(chan error, 1)
+	go func() { ended <- local.Run(ctx, cfg, fakes.Deps(t), func(r local.Ready) { ready <- r }) }()
 	defer func() {
 		cancel()
 		if err := <-ended; err != nil {

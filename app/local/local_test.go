@@ -1,4 +1,4 @@
-package app_test
+package local_test
 
 import (
 	"context"
@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/app"
+	"holdfast/app/local"
 	"holdfast/client"
 	"holdfast/shop"
 	"holdfast/test/fakes"
 )
 
-func load(t *testing.T, file string, environ []string, flags map[string]any) (app.Config, error) {
+func load(t *testing.T, file string, environ []string, flags map[string]any) (local.Config, error) {
 	t.Helper()
 	name := ""
 	if file != "" {
@@ -23,7 +23,7 @@ func load(t *testing.T, file string, environ []string, flags map[string]any) (ap
 			t.Fatal(err)
 		}
 	}
-	return app.Load(fakes.Files{}, name, environ, flags)
+	return local.Load(fakes.Files{}, name, environ, flags)
 }
 
 // TestLoadPrecedence: flags win over the environment, that over the file, that over the defaults.
@@ -37,7 +37,7 @@ func TestLoadPrecedence(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Addr != "from-flag" || cfg.AdminAddr != "from-env" || cfg.Payment.Capture != "immediate" || cfg.Payment.RetryMax != 5*time.Second ||
-		cfg.Order.WatchBatch != 7 || cfg.Data != app.Defaults().Data || len(cfg.Bus.Seeds) != 2 {
+		cfg.Order.WatchBatch != 7 || cfg.Data != local.Defaults().Data || len(cfg.Bus.Seeds) != 2 {
 		t.Errorf("%+v", cfg)
 	}
 }
@@ -78,11 +78,11 @@ func TestLoadRefuses(t *testing.T) {
 }
 
 // run runs a Holdfast until it is ready, calls use, and stops it.
-func run(t *testing.T, cfg app.Config, use func(app.Ready)) error {
+func run(t *testing.T, cfg local.Config, use func(local.Ready)) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	return app.Run(ctx, cfg, fakes.Deps(t), func(r app.Ready) {
+	return local.Run(ctx, cfg, fakes.Deps(t), func(r local.Ready) {
 		defer cancel()
 		use(r)
 	})
@@ -91,12 +91,12 @@ func run(t *testing.T, cfg app.Config, use func(app.Ready)) error {
 // TestRunAgain: the second start finds the keys, the secrets and the catalogue of the first, and keeps them.
 func TestRunAgain(t *testing.T) {
 	t.Parallel()
-	cfg := app.Defaults()
+	cfg := local.Defaults()
 	cfg.Data, cfg.Addr, cfg.AdminAddr = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
 	var keys []string
 	var items [][]shop.Item
 	for range 2 {
-		err := run(t, cfg, func(r app.Ready) {
+		err := run(t, cfg, func(r local.Ready) {
 			keys = append(keys, r.Key)
 			c, err := client.New(r.Addresses.API, r.Key, nil)
 			if err != nil {
@@ -121,7 +121,7 @@ func TestRunAgain(t *testing.T) {
 			t.Errorf("%+v became %+v", items[0][i], items[1][i])
 		}
 	}
-	for _, name := range []string{"secrets.json", app.KeyFile} {
+	for _, name := range []string{"secrets.json", local.KeyFile} {
 		info, err := os.Stat(filepath.Join(cfg.Data, name))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v %v, want it to be its owner's alone", name, info.Mode(), err)
@@ -140,13 +140,13 @@ func TestRunRefuses(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := app.Defaults()
+			cfg := local.Defaults()
 			cfg.Data, cfg.Addr, cfg.AdminAddr = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
 			file := filepath.Join(cfg.Data, test.file)
 			if err := os.WriteFile(file, []byte(test.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			err := run(t, cfg, func(app.Ready) { t.Error("it runs") })
+			err := run(t, cfg, func(local.Ready) { t.Error("it runs") })
 			if err == nil || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("%v, want it to say %q", err, test.says)
 			}

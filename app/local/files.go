@@ -1,4 +1,4 @@
-package app
+package local
 
 import (
 	"encoding/base64"
@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"holdfast/app"
 	"holdfast/shop"
 )
 
@@ -19,16 +20,7 @@ const (
 	AddressesFile = "addresses.json"
 )
 
-// Addresses are where the parts of a running Holdfast listen.
-type Addresses struct {
-	API     string `json:"api"`
-	Admin   string `json:"admin"`
-	PSP     string `json:"psp"`
-	Carrier string `json:"carrier"`
-	Kafka   string `json:"kafka"`
-}
-
-func (a Addresses) write(files shop.Files, dir string) error {
+func writeAddresses(a app.Addresses, files shop.Files, dir string) error {
 	b, err := json.MarshalIndent(a, "", "  ")
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package app
+package local
 
 import (
 	"context"
@@ -94,9 +94,9 @@ func newVerifier(cfg Verify, where audit.Config, deps shop.Deps, tel *telemetry.
 	return v, errors.Join(err1, err2, err3, err4)
 }
 
-// verify has a check run and waits for its report. Where ctx ends first the check goes on, for verified.
-func (v *verifier) verify(ctx context.Context, atRest bool) (json.RawMessage, error) {
-	const op = "app.verify"
+// Verify has a check run and waits for its report. Where ctx ends first the check goes on, for Verified.
+func (v *verifier) Verify(ctx context.Context, atRest bool) (json.RawMessage, error) {
+	const op = "local.verify"
 	if v.busy.Load() {
 		return nil, shop.E(shop.Conflict, op, "A check is running. GET its report when it has ended.")
 	}
@@ -108,7 +108,7 @@ func (v *verifier) verify(ctx context.Context, atRest bool) (json.RawMessage, er
 	}
 	select {
 	case <-ask.ended:
-		return v.verified(), ask.err
+		return v.Verified(), ask.err
 	case <-ctx.Done():
 		return nil, shop.Wrap(shop.DeadlineExceeded, op, "The check takes longer than this request may. It goes on: GET its report later.", ctx.Err())
 	}
@@ -137,15 +137,15 @@ func (v *verifier) check(ctx context.Context, atRest bool) error {
 	return nil
 }
 
-// verified returns the last report.
-func (v *verifier) verified() json.RawMessage {
+// Verified returns the last report.
+func (v *verifier) Verified() json.RawMessage {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.text
 }
 
-// run checks when asked and on schedule, one check at a time.
-func (v *verifier) run(ctx context.Context) error {
+// Run checks when asked and on schedule, one check at a time.
+func (v *verifier) Run(ctx context.Context) error {
 	var clock sync.WaitGroup
 	defer clock.Wait()
 	if v.cfg.Every > 0 {

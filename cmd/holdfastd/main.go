@@ -1,0 +1,32 @@
+// Command holdfastd runs modules of Holdfast on external engines: one process of a service.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"holdfast/app"
+)
+
+func main() {
+	os.Exit(run())
+}
+
+// run stops in order on the first SIGINT or SIGTERM, and at once on the second.
+func run() int {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		fmt.Fprintln(os.Stderr, "holdfastd: stopped at once, as asked twice")
+		os.Exit(app.ExitFailure)
+	}()
+	return app.Daemon(ctx, os.Args[1:], os.Environ(), os.Stderr)
+}

@@ -1,0 +1,182 @@
+package bus
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"holdfast/shop"
+)
+
+// SASL says who we are to the brokers.
+type SASL struct {
+	Mechanism string `koanf:"mechanism"` // "" for none, scram-sha-256, scram-sha-512, or plain, which is for TLS only
+	User      string `koanf:"user"`
+	Password  string `koanf:"password"` // or secrets.bus_password
+}
+
+// TLS says how the connections to the brokers are protected.
+type TLS struct {
+	Enabled    bool   `koanf:"enabled"`
+	CAFile     string `koanf:"ca_file"`     // PEM; "": the authorities that this machine knows
+	CertFile   string `koanf:"cert_file"`   // PEM, ours, where the brokers want one
+	KeyFile    string `koanf:"key_file"`    // PEM
+	ServerName string `koanf:"server_name"` // "": the host of each address
+}
+
+func (c Config) validateSecurity() error {
+	switch c.SASL.Mechanism {
+	case "":
+		if c.SASL.User != "" {
+			return errors.New("bus: sasl.mechanism: name one for sasl.user: scram-sha-256, scram-sha-512 or plain")
+		}
+	case "scram-sha-256", "scram-sha-512", "plain":
+		if c.SASL.User == "" || c.SASL.Password == "" {
+			return errors.New("bus: sasl.user and sasl.password: both are needed; the password may be the file bus_password of secrets.dir")
+		}
+	default:
+		return fmt.Errorf("bus: sasl.mechanism: %q is none of scram-sha-256, scram-sha-512, plain", c.SASL.Mechanism)
+	}
+	if c.SASL.Mechanism == "plain" && !c.TLS.Enabled {
+		return errors.New("bus: sasl.mechanism: plain sends the password as it is: set tls.enabled")
+	}
+	if !c.TLS.Enabled && (c.TLS.CAFile != "" || c.TLS.CertFile != "" || c.TLS.KeyFile != "") {
+		return errors.New("bus: tls.enabled: is false beside files for TLS")
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		return errors.New("bus: tls.cert_file and tls.key_file: one is of no use without the other")
+	}
+	return nil
+}
+
+// security are the options of SASL and TLS.
+func (c Config) security(deps shop.Deps) (opts []kgo.Opt, err error) {
+	switch c.SASL.Mechanism {
+	case "scram-sha-256":
+		opts = append(opts, kgo.SASL(scram.Auth{User: c.SASL.User, Pass: c.SASL.Password}.AsSha256Mechanism()))
+	case "scram-sha-512":
+		opts = append(opts, kgo.SASL(scram.Auth{User: c.SASL.User, Pass: c.SASL.Password}.AsSha512Mechanism()))
+	case "plain":
+		opts = append(opts, kgo.SASL(plain.Auth{User: c.SASL.User, Pass: c.SASL.Password}.AsMechanism()))
+	}
+	if !c.TLS.Enabled {
+		return append(opts, kgo.Dialer(deps.Net.DialContext)), nil
+	}
+	config, err := c.TLS.config(deps)
+	if err != nil {
+		return nil, err
+	}
+	return append(opts, kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := deps.Net.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		own := config.Clone()
+		if own.ServerName == "" {
+			own.ServerName, _, _ = net.SplitHostPort(addr)
+		}
+		secure := tls.Client(conn, own)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return secure, nil
+	})), nil
+}
+
+func (t TLS) config(deps shop.Deps) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, Time: deps.Clock.Now}
+	if t.CAFile != "" {
+		b, err := deps.Files.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, badSetting("tls.ca_file: it cannot be read", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(b) {
+			return nil, badSetting("tls.ca_file: there is no certificate in "+t.CAFile, nil)
+		}
+		if err := t.expired("tls.ca_file", t.CAFile, b, deps); err != nil {
+			return nil, err
+		}
+	}
+	if t.CertFile == "" {
+		return config, nil
+	}
+	cert, err := deps.Files.ReadFile(t.CertFile)
+	if err != nil {
+		return nil, badSetting("tls.cert_file: it cannot be read", err)
+	}
+	key, err := deps.Files.ReadFile(t.KeyFile)
+	if err != nil {
+		return nil, badSetting("tls.key_file: it cannot be read", err)
+	}
+	if err := t.expired("tls.cert_file", t.CertFile, cert, deps); err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, badSetting("tls.cert_file and tls.key_file: they do not make a pair", err)
+	}
+	config.Certificates = []tls.Certificate{pair}
+	return config, nil
+}
+
+// expired finds the first certificate of a file, which is the one that matters, past its time.
+func (t TLS) expired(setting, file string, b []byte, deps shop.Deps) error {
+	block, _ := pem.Decode(b)
+	if block == nil {
+		return nil // whoever uses it will say so
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return badSetting(setting+": the certificate in "+file+" cannot be read", err)
+	}
+	if now := deps.Clock.Now(); now.After(cert.NotAfter) {
+		return badSetting(setting+": the certificate in "+file+" expired at "+cert.NotAfter.UTC().Format("2006-01-02 15:04:05 MST"), nil)
+	}
+	return nil
+}
+
+// badSetting is the error of a setting that can only be judged by the files that it names.
+func badSetting(msg string, err error) error {
+	return shop.Wrap(shop.Invalid, "bus.config", "bus: "+msg, err)
+}
+
+// startError says which setting may be at fault where the bus cannot be used from the start.
+func (c Config) startError(op string, err error) error {
+	var (
+		invalid   x509.CertificateInvalidError
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		record    tls.RecordHeaderError
+		dial      *net.OpError
+	)
+	at := strings.Join(c.Seeds, ", ")
+	msg := fmt.Sprintf("no broker of bus.seeds (%s) answers as it should: is the address right, and do they want bus.tls or bus.sasl?", at)
+	switch {
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
+		msg = fmt.Sprintf("the brokers of bus.seeds (%s) do not let user %q in: check bus.sasl.user and bus.sasl.password (secrets.bus_password)", at, c.SASL.User)
+	case errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
+		msg = fmt.Sprintf("the brokers of bus.seeds (%s) do not take bus.sasl.mechanism %q", at, c.SASL.Mechanism)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		msg = fmt.Sprintf("the TLS certificate of the brokers of bus.seeds (%s) is out of its time: renew it, or set this machine's clock right", at)
+	case errors.As(err, &authority):
+		msg = fmt.Sprintf("the TLS certificate of the brokers of bus.seeds (%s) is of an authority that is not known: set bus.tls.ca_file", at)
+	case errors.As(err, &host):
+		msg = fmt.Sprintf("the TLS certificate of the brokers of bus.seeds (%s) is for another host: set bus.tls.server_name, or use the name that it is for", at)
+	case errors.As(err, &record):
+		msg = fmt.Sprintf("the brokers of bus.seeds (%s) do not speak TLS on that port: set bus.tls.enabled to false, or use their TLS port", at)
+	case errors.As(err, &dial) && dial.Op == "dial":
+		msg = fmt.Sprintf("no broker of bus.seeds (%s) can be reached: is the address right, and do they run?", at)
+	}
+	return shop.Wrap(shop.Unavailable, op, msg, err)
+}
