@@ -27,6 +27,7 @@ import (
 	"holdfast/svc/inventory"
 	"holdfast/svc/order"
 	"holdfast/svc/payment"
+	"holdfast/svc/saga"
 	"holdfast/svc/shipping"
 )
 
@@ -121,6 +122,9 @@ func (a *App) build(ctx context.Context) error {
 		return err
 	}
 	a.addresses.API, a.addresses.Admin = "http://"+api.Addr(), "http://"+admin.Addr()
+	if err := a.temporald(ctx); err != nil {
+		return err
+	}
 	if err := a.bus(ctx); err != nil {
 		return err
 	}
@@ -199,6 +203,9 @@ func (a *App) bus(ctx context.Context) error {
 		cfg := a.cfg.Embedded
 		cfg.Dir = filepath.Join(a.cfg.Data, "bus")
 		cfg.Readers = map[string][]string{order.Name: order.Topics(), inventory.Name: inventory.Topics(), payment.Name: payment.Topics(), shipping.Name: shipping.Topics()}
+		if a.cfg.orchestrates() {
+			cfg.Readers[saga.Name] = saga.Topics()
+		}
 		broker, err := embedded.New(cfg, a.deps)
 		if err != nil {
 			return shop.Wrap(shop.Unavailable, "app.bus", "the embedded bus cannot start", err)
@@ -242,13 +249,18 @@ func (a *App) component(name string, work func(context.Context) error, ready fun
 
 // openStores opens and migrates a database for each service.
 func (a *App) openStores(ctx context.Context) error {
-	for _, s := range []struct {
+	type service struct {
 		name       string
 		migrations func() (fs.FS, error)
-	}{
+	}
+	services := []service{
 		{order.Name, order.Migrations}, {inventory.Name, inventory.Migrations},
 		{payment.Name, payment.Migrations}, {shipping.Name, shipping.Migrations},
-	} {
+	}
+	if a.cfg.orchestrates() {
+		services = append(services, service{saga.Name, saga.Migrations})
+	}
+	for _, s := range services {
 		migrations, err := s.migrations()
 		if err != nil {
 			return err

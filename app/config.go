@@ -19,6 +19,7 @@ import (
 	"holdfast/platform/httpx"
 	"holdfast/platform/outbox"
 	"holdfast/platform/policy"
+	"holdfast/platform/temporal"
 	"holdfast/resilience"
 	"holdfast/shop"
 	"holdfast/sim/carrier"
@@ -27,6 +28,7 @@ import (
 	"holdfast/svc/inventory"
 	"holdfast/svc/order"
 	"holdfast/svc/payment"
+	"holdfast/svc/saga"
 	"holdfast/svc/shipping"
 )
 
@@ -70,6 +72,10 @@ type Config struct {
 	Carrier     carrier.Config   `koanf:"carrier_sim"`
 	CarrierAddr string           `koanf:"carrier_addr"`
 
+	Temporal  temporal.Config       `koanf:"temporal"`  // with an address: that cluster
+	Temporald temporal.ServerConfig `koanf:"temporald"` // a Temporal of this machine's own
+	Saga      saga.Config           `koanf:"saga"`
+
 	// Again reads the configuration again from where it came; nil where it did not come from anywhere.
 	Again func() (Config, error) `koanf:"-"`
 }
@@ -92,6 +98,7 @@ func Defaults() Config {
 		BusPolicy: policy.BusDefaults(), Internal: policy.InternalDefaults(),
 		Verify: Verify{Grace: audit.DefaultGrace}, Gateway: gateway.Defaults(), Order: order.Defaults(), Inventory: inventory.Defaults(), Payment: payment.Defaults(), Shipping: shipping.Defaults(),
 		PSP: psp.Defaults(), PSPAddr: "127.0.0.1:0", Carrier: carrier.Defaults(), CarrierAddr: "127.0.0.1:0",
+		Temporal: temporal.Defaults(), Saga: saga.Defaults(),
 	}
 }
 
@@ -180,6 +187,8 @@ func (c Config) Validate() error {
 		return errors.New("store.dsn must contain {service}: each service has a database of its own, as in postgres://user@host/holdfast_{service}")
 	case c.Bus.Prefix != "" && len(c.Bus.Seeds) == 0:
 		return errors.New("bus.prefix is for a Kafka that is shared: name its brokers in bus.seeds")
+	case c.Temporald.Run && c.Temporal.Address != "":
+		return errors.New("temporald.run and temporal.address (--temporal and --temporal-address) exclude one another: use a Temporal of this machine's own, or a cluster")
 	case c.Partitions < 1:
 		return errors.New("partitions must be at least 1")
 	}
@@ -202,7 +211,7 @@ func (c Config) Validate() error {
 	if shipping.CarrierURL == "" {
 		shipping.CarrierURL = "http://simulator"
 	}
-	for _, part := range []interface{ Validate() error }{c.Verify, c.Gateway, c.Order, c.Inventory, payment, shipping} {
+	for _, part := range []interface{ Validate() error }{c.Verify, c.Gateway, c.Order, c.Inventory, payment, shipping, c.Temporal, c.Saga} {
 		if err := part.Validate(); err != nil {
 			return err
 		}

@@ -26,6 +26,9 @@ type Addresses struct {
 	PSP     string `json:"psp"`
 	Carrier string `json:"carrier"`
 	Kafka   string `json:"kafka"`
+
+	Temporal   string `json:"temporal,omitempty"`    // where there is one
+	TemporalUI string `json:"temporal_ui,omitempty"` // the web page of our own
 }
 
 func (a Addresses) write(files shop.Files, dir string) error {

@@ -47,13 +47,16 @@ func (a *App) services() (http.Handler, error) {
 	}
 	st = a.store(order.Name)
 	a.orders, err = order.New(a.cfg.Order, order.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Inventory: between.Inventory(a.inventory), Rates: ship,
-		Timelines: []shop.TimelineSource{pay, ship}, Deps: a.deps, Tel: a.tel})
+		Timelines: []shop.TimelineSource{pay, ship}, Orchestrates: a.cfg.orchestrates(), Deps: a.deps, Tel: a.tel})
 	if err != nil {
 		return nil, err
 	}
 	ref.Orders = a.orders
 	for _, parts := range [][]run.Component{a.orders.Components(), a.inventory.Components(), pay.Components(), ship.Components()} {
 		a.components = append(a.components, parts...)
+	}
+	if err := a.saga(a.inventory, pay, ship); err != nil {
+		return nil, err
 	}
 	callers := map[string]shop.Caller{a.key: DevCaller}
 	for caller, key := range a.cfg.Callers {
