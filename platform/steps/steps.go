@@ -48,8 +48,14 @@ func (w *Waiters) Ask(ctx context.Context, id shop.OrderID, begin, look Look) (s
 		stop()
 		out, err = look(ctx)
 	}
+	return Answer(ctx, out, err)
+}
+
+// Answer is what to say where nothing came of asking before ctx ended: whether the step was begun shows when it
+// is asked for again.
+func Answer(ctx context.Context, out shop.StepOutcome, err error) (shop.StepOutcome, error) {
 	if err != nil && ctx.Err() != nil {
-		return shop.StepOutcome{State: shop.StepPending}, nil // whether it was begun shows when it is asked for again
+		return shop.StepOutcome{State: shop.StepPending}, nil
 	}
 	return out, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"holdfast/platform/sqldb"
+	"holdfast/platform/steps"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
 )
@@ -22,7 +23,7 @@ func (s *Service) Do(ctx context.Context, brief shop.Brief) (out shop.StepOutcom
 		out = doneOf(b.reservations[brief.OrderID])
 		return nil
 	})
-	return out, err
+	return steps.Answer(ctx, out, err)
 }
 
 // Undo implements shop.Step: it releases the stock.
@@ -42,7 +43,7 @@ func (s *Service) Undo(ctx context.Context, id shop.OrderID) (out shop.StepOutco
 		}
 		return nil
 	})
-	return out, err
+	return steps.Answer(ctx, out, err)
 }
 
 // step runs fn on the order's rows in a transaction, and saves them.
