@@ -36,6 +36,8 @@ func TestStepUnknown(t *testing.T) {
 		if out, err := s.Do(ctx, steps.Brief(id, shop.Orchestrated)); err != nil || out.State != shop.StepPending {
 			t.Fatalf("do: %+v %v", out, err)
 		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
 		if out, err := s.Undo(ctx, id); err != nil || out.State != shop.StepPending {
 			t.Fatalf("undo: %+v %v", out, err)
 		}

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bufio"
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,27 +71,33 @@ func binary(t *testing.T) string {
 	return ""
 }
 
-// shared is the one Temporal of this test program; it ends with it, since its standard input does.
-var shared = sync.OnceValues(func() (address string, err error) {
+// running is a temporald. Its standard input has to be held: it ends when that does, and so when this program does.
+type running struct {
+	address string
+	input   io.Closer
+}
+
+// shared is the one Temporal of this test program.
+var shared = sync.OnceValues(func() (r running, err error) {
 	dir, err := os.MkdirTemp("", "holdfast-temporald-")
 	if err != nil {
-		return "", err
+		return r, err
 	}
 	cmd := exec.Command(os.Getenv("HOLDFAST_TEST_TEMPORALD"), "--data", dir, "--addr", "127.0.0.1:0", "--namespace", "default", "--with-parent")
-	if _, err := cmd.StdinPipe(); err != nil {
-		return "", err
+	if r.input, err = cmd.StdinPipe(); err != nil {
+		return r, err
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return "", err
+		return r, err
 	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
-		return "", err
+		return r, err
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
-	address, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "temporald ready addr="), " ")
-	return address, err
+	r.address, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "temporald ready addr="), " ")
+	return r, err
 })
 
 // temporald returns the address of the Temporal that the tests share.
@@ -99,11 +106,11 @@ func temporald(t *testing.T) string {
 	if os.Getenv("HOLDFAST_TEST_TEMPORALD") == "" {
 		os.Setenv("HOLDFAST_TEST_TEMPORALD", binary(t))
 	}
-	address, err := shared()
+	r, err := shared()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return address
+	return r.address
 }
 
 // TestOrchestrated follows some orders to their ends with a Temporal of Holdfast's own, which is killed on the
