@@ -77,13 +77,23 @@ type running struct {
 	input   io.Closer
 }
 
+// scratch is where the shared Temporal keeps what it knows, once it runs.
+var scratch string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if scratch != "" {
+		os.RemoveAll(scratch)
+	}
+	os.Exit(code)
+}
+
 // shared is the one Temporal of this test program.
 var shared = sync.OnceValues(func() (r running, err error) {
-	dir, err := os.MkdirTemp("", "holdfast-temporald-")
-	if err != nil {
+	if scratch, err = os.MkdirTemp("", "holdfast-temporald-"); err != nil {
 		return r, err
 	}
-	cmd := exec.Command(os.Getenv("HOLDFAST_TEST_TEMPORALD"), "--data", dir, "--addr", "127.0.0.1:0", "--namespace", "default", "--with-parent")
+	cmd := exec.Command(os.Getenv("HOLDFAST_TEST_TEMPORALD"), "--data", scratch, "--addr", "127.0.0.1:0", "--namespace", "default", "--with-parent")
 	if r.input, err = cmd.StdinPipe(); err != nil {
 		return r, err
 	}

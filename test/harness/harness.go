@@ -71,7 +71,7 @@ func databases(t *testing.T) string {
 	if err := db.QueryRow(`SELECT current_database()`).Scan(&name); err != nil {
 		t.Fatal(err)
 	}
-	for _, service := range []string{"order", "inventory", "payment", "shipping"} {
+	for _, service := range []string{"order", "inventory", "payment", "shipping", "saga"} {
 		if _, err := db.Exec(fmt.Sprintf(`CREATE DATABASE %q`, name+"_"+service)); err != nil {
 			t.Fatal(err)
 		}
