@@ -110,19 +110,6 @@ func (c *Client) Signal(ctx context.Context, r Run, signal string, value any) er
 	return c.cfg.told(err)
 }
 
-// Query asks a workflow's last run something. NotFound means that the cluster knows no run.
-func (c *Client) Query(ctx context.Context, id, query string, into any) error {
-	answer, err := c.sdk.QueryWorkflow(ctx, id, "", query)
-	var unknown *serviceerror.NotFound
-	if errors.As(err, &unknown) {
-		return shop.Wrap(shop.NotFound, "temporal.Query", "Temporal knows no run of it", err)
-	}
-	if err != nil {
-		return c.cfg.told(err)
-	}
-	return answer.Get(into)
-}
-
 // logger passes the SDK's lines on. Its warnings are of what is tried again by itself, so they are details.
 type logger struct{ log *slog.Logger }
 
