@@ -12,8 +12,8 @@ import (
 )
 
 // names are the kinds as Temporal knows them: the type of a failure. They are in histories, so they are
-// append-only.
-var names = map[shop.Kind]string{
+// append-only. A workflow asks this table, so it is none whose order changes.
+var names = [...]string{
 	shop.Internal: "internal", shop.Invalid: "invalid", shop.KeyMissing: "key_missing", shop.KeyInProgress: "key_in_progress",
 	shop.KeyReused: "key_reused", shop.Unauthenticated: "unauthenticated", shop.NotFound: "not_found", shop.PriceChanged: "price_changed",
 	shop.UnknownSKU: "unknown_sku", shop.OrderDispatched: "order_dispatched", shop.VersionConflict: "version_conflict",
@@ -42,7 +42,7 @@ func KindOf(err error) shop.Kind {
 	if errors.As(err, &app) {
 		for kind, name := range names {
 			if name == app.Type() {
-				return kind
+				return shop.Kind(kind)
 			}
 		}
 		return shop.Internal
