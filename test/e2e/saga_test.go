@@ -28,10 +28,7 @@ import (
 // states.
 func eachStyle(t *testing.T, test func(t *testing.T, s *system)) {
 	t.Helper()
-	t.Run("choreographed", func(t *testing.T) {
-		t.Parallel()
-		each(t, test)
-	})
+	each(t, test)
 	t.Run("orchestrated", func(t *testing.T) {
 		t.Parallel()
 		address := temporald(t)
