@@ -39,8 +39,10 @@ temporald-test: ## run the tests of temporald
 	$(GO) -C engines/temporald vet ./...
 	$(GO) -C engines/temporald test -timeout 10m ./...
 
-lint: $(LINT) ## run the linters; .golangci.yml says why each
+lint: $(LINT) ## run the linters; .golangci.yml says why each; and see that workflow code can be replayed
 	$(LINT) run ./...
+	$(GO) -C tools build -o ../bin/workflowcheck go.temporal.io/sdk/contrib/tools/workflowcheck
+	bin/workflowcheck ./svc/saga
 
 $(LINT): tools/lint/go.mod tools/lint/go.sum
 	$(GO) -C tools/lint build -o ../../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint

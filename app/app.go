@@ -36,6 +36,8 @@ const telemetryStop = 3 * time.Second
 
 // Embedded are the parts that a Holdfast on one machine brings along, in the order in which they are asked for.
 type Embedded struct {
+	// Temporal starts a Temporal where one is to be brought along, and configures it; it may be nil.
+	Temporal func(context.Context, *Host) error
 	// Bus starts a bus where none is configured, and configures it. It may return nil.
 	Bus func(context.Context, *Host) (outbox.Broker, error)
 	// Parties starts the outside parties that are not configured as real ones, and configures them.
@@ -68,6 +70,9 @@ func (h *Host) Run(name string, work, ready func(context.Context) error) {
 	h.app.component(name, work, ready)
 }
 
+// RunComponent adds a component as it is.
+func (h *Host) RunComponent(c run.Component) { h.app.components = append(h.app.components, c) }
+
 // Close adds what is to be closed in the end, last first.
 func (h *Host) Close(close func() error) { h.app.closers = append(h.app.closers, close) }
 
@@ -83,6 +88,9 @@ type Addresses struct {
 	PSP     string `json:"psp"`
 	Carrier string `json:"carrier"`
 	Kafka   string `json:"kafka"`
+
+	Temporal   string `json:"temporal,omitempty"`    // where there is one
+	TemporalUI string `json:"temporal_ui,omitempty"` // the web page of our own
 }
 
 // Ready is told when everything runs.
@@ -185,6 +193,12 @@ func (a *App) build(ctx context.Context) (err error) {
 	if a.servers, err = a.listeners(ctx); err != nil {
 		return err
 	}
+	if a.embedded.Temporal != nil {
+		if err := a.embedded.Temporal(ctx, a.host); err != nil {
+			return err
+		}
+	}
+	a.addresses.Temporal = a.cfg.Temporal.Address
 	if err := a.bus(ctx); err != nil {
 		return err
 	}
@@ -236,7 +250,7 @@ func (a *App) basics(ctx context.Context) (err error) {
 	}
 	// The leases of calls and of the outbox are this process's.
 	a.cfg.Bus.SASL.Password = cmp.Or(a.cfg.Bus.SASL.Password, a.cfg.Secrets.BusPassword)
-	a.cfg.Payment.Calls.Owner, a.cfg.Shipping.Calls.Owner = a.cfg.Instance, a.cfg.Instance
+	a.cfg.Payment.Calls.Owner, a.cfg.Shipping.Calls.Owner, a.cfg.Saga.Calls.Owner = a.cfg.Instance, a.cfg.Instance, a.cfg.Instance
 	if a.cfg.Outbox.Owner == "" {
 		a.cfg.Outbox.Owner = a.cfg.Instance
 	}

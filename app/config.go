@@ -19,12 +19,14 @@ import (
 	"holdfast/platform/outbox"
 	"holdfast/platform/policy"
 	"holdfast/platform/sqldb"
+	"holdfast/platform/temporal"
 	"holdfast/resilience"
 	"holdfast/shop"
 	"holdfast/svc/gateway"
 	"holdfast/svc/inventory"
 	"holdfast/svc/order"
 	"holdfast/svc/payment"
+	"holdfast/svc/saga"
 	"holdfast/svc/shipping"
 )
 
@@ -72,6 +74,9 @@ type Config struct {
 	Payment   payment.Config   `koanf:"payment"`
 	Shipping  shipping.Config  `koanf:"shipping"`
 
+	Temporal temporal.Config `koanf:"temporal"` // with an address orders may be orchestrated
+	Saga     saga.Config     `koanf:"saga"`
+
 	// Again reads the configuration again from where it came; nil where it did not come from anywhere.
 	Again func() (Config, error) `koanf:"-"`
 }
@@ -97,6 +102,7 @@ func Defaults() Config {
 		Target: []string{All}, Addr: "127.0.0.1:8080", InternalAddr: "127.0.0.1:8082", AdminAddr: "127.0.0.1:8081", LogLevel: "info", DrainWait: 5 * time.Second,
 		Store: Store{Driver: "postgres", Policies: policy.StoreDefaults()}, Bus: bus.Config{CreateTopics: true}, BusPolicy: policy.BusDefaults(), Internal: policy.InternalDefaults(),
 		Gateway: gateway.Defaults(), Order: order.Defaults(), Inventory: inventory.Defaults(), Payment: payment.Defaults(), Shipping: shipping.Defaults(),
+		Temporal: temporal.Defaults(), Saga: saga.Defaults(),
 	}
 }
 

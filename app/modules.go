@@ -9,6 +9,7 @@ import (
 	"holdfast/svc/inventory"
 	"holdfast/svc/order"
 	"holdfast/svc/payment"
+	"holdfast/svc/saga"
 	"holdfast/svc/shipping"
 )
 
@@ -34,6 +35,8 @@ func modules() []module {
 			validate: func(c Config) error { return c.Shipping.Validate() }, build: (*App).buildShipping},
 		{name: order.Name, migrations: order.Migrations, needs: []string{inventory.Name, payment.Name, shipping.Name}, public: true,
 			validate: func(c Config) error { return c.Order.Validate() }, build: (*App).buildOrder},
+		{name: saga.Name, migrations: saga.Migrations, needs: []string{inventory.Name, payment.Name, shipping.Name},
+			validate: func(c Config) error { return c.Saga.Validate() }, build: (*App).buildSaga},
 		{name: gateway.Name, validate: func(c Config) error { return c.Gateway.Validate() }, build: (*App).buildGateway},
 	}
 }
@@ -73,7 +76,7 @@ func (a *App) buildShipping() (err error) {
 func (a *App) buildOrder() (err error) {
 	st := a.store(order.Name)
 	a.order, err = order.New(a.cfg.Order, order.Parts{DB: st.db, Outbox: st.outbox, Bus: a.cfg.Bus, Inventory: a.prices(), Rates: a.rates(),
-		Timelines: a.timelines(), Deps: a.deps, Tel: a.tel})
+		Timelines: a.timelines(), Orchestrates: a.cfg.orchestrates(), Deps: a.deps, Tel: a.tel})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"holdfast/svc/gateway"
+	"holdfast/svc/saga"
 )
 
 // Validate names the first setting that cannot work for the modules of this process.
@@ -24,6 +25,8 @@ func (c Config) Validate() error {
 		return errors.New("store.dsn must contain {service}: each service has a database of its own, as in postgres://user@host/holdfast_{service}")
 	case c.Partitions < 0:
 		return errors.New("partitions must not be negative; 0 leaves it to the brokers")
+	case slices.Contains(c.Target, saga.Name) && !c.orchestrates():
+		return errors.New("target names saga, which runs on a Temporal: set temporal.address, as in temporal:7233")
 	case c.DrainWait < 0:
 		return errors.New("drain_wait must not be negative")
 	}
@@ -35,6 +38,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Internal.Validate(); err != nil {
 		return fmt.Errorf("internal.%w", err)
+	}
+	if err := c.Temporal.Validate(); err != nil {
+		return err
 	}
 	for _, m := range modules() {
 		if !c.Has(m.name) {
@@ -133,6 +139,9 @@ func addresses(setting string, at []string) error {
 
 // Has tells whether a module is in this process.
 func (c Config) Has(name string) bool {
+	if name == saga.Name && !c.orchestrates() {
+		return false
+	}
 	return slices.Contains(c.Target, name) || slices.Contains(c.Target, All)
 }
 

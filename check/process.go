@@ -23,6 +23,9 @@ type Addresses struct {
 	PSP     string `json:"psp"`
 	Carrier string `json:"carrier"`
 	Kafka   string `json:"kafka"`
+
+	Temporal   string `json:"temporal,omitempty"`
+	TemporalUI string `json:"temporal_ui,omitempty"`
 }
 
 // Process is a `holdfast up` that runs as a child.

@@ -36,6 +36,9 @@ sets payment.capture.`,
 	noSeed := f.Bool("no-seed", false, "leave an empty catalogue empty")
 	f.StringVar(&s.config, "config", s.env("HOLDFAST_CONFIG"), "a YAML file with settings ($HOLDFAST_CONFIG)")
 	dsn := f.String("store", "", "PostgreSQL in place of SQLite: postgres://…/holdfast_{service}, a database per service")
+	temporald := f.Bool("temporal", false, "run a Temporal along, so that orders may be orchestrated (needs temporald: make temporald)")
+	binary := f.String("temporald", "", "the program temporald; by default beside this one, or in PATH")
+	cluster := f.String("temporal-address", "", "the Temporal cluster at host:port, so that orders may be orchestrated")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		set := func(flag, key string, value any) {
 			if c.Flags().Changed(flag) {
@@ -47,6 +50,9 @@ sets payment.capture.`,
 		set("admin-addr", "admin_addr", *admin)
 		set("dispatch-after", "carrier_sim.dispatch_after", *dispatch)
 		set("no-seed", "seed", !*noSeed)
+		set("temporal", "temporald.run", *temporald)
+		set("temporald", "temporald.binary", *binary)
+		set("temporal-address", "temporal.address", *cluster)
 		if *dsn != "" {
 			flags["store.driver"], flags["store.dsn"] = "postgres", *dsn
 		}
@@ -88,6 +94,10 @@ func (s *session) welcome(cfg local.Config, r local.Ready) {
 	if cfg.Data != local.Defaults().Data {
 		data = " --data " + cfg.Data
 	}
+	temporal := ""
+	if r.Addresses.Temporal != "" {
+		temporal = fmt.Sprintf("  Temporal    %s   %s\n", r.Addresses.Temporal, r.Addresses.TemporalUI)
+	}
 	fmt.Fprintf(s.Out, `Holdfast is ready, after %s.
 
   API         %s
@@ -96,7 +106,7 @@ func (s *session) welcome(cfg local.Config, r local.Ready) {
   carrier     %s
   Kafka       %s
   API key     %s
-
+%s
 A first order:
 
   curl -s %s/v1/orders -H "Authorization: Bearer $(cat %s)" \
@@ -108,6 +118,6 @@ A first order:
 or: %s order place --line TEA-EARL-100=2 --wait 10s%s
 
 Ctrl-C stops it in order; the same command goes on from there.
-`, r.Took.Round(10*time.Millisecond), r.Addresses.API, r.Addresses.Admin, r.Addresses.PSP, r.Addresses.Carrier, r.Addresses.Kafka, r.KeyPath,
+`, r.Took.Round(10*time.Millisecond), r.Addresses.API, r.Addresses.Admin, r.Addresses.PSP, r.Addresses.Carrier, r.Addresses.Kafka, r.KeyPath, temporal,
 		r.Addresses.API, r.KeyPath, self, data)
 }

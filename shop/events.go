@@ -118,6 +118,7 @@ type PaymentData struct {
 	Captured      Amount        `json:"captured"`
 	Refunded      Amount        `json:"refunded"`
 	HoldExpiresAt time.Time     `json:"hold_expires_at,omitzero"`
+	Saga          SagaStyle     `json:"saga,omitempty"`  // empty on events of before it was said: choreographed
 	Brief         *Brief        `json:"brief,omitempty"` // on PaymentAuthorised
 }
 
@@ -128,6 +129,7 @@ type ShipmentData struct {
 	Status   ShipmentStatus `json:"status"`
 	Reason   Reason         `json:"reason,omitempty"`
 	Tracking string         `json:"tracking,omitempty"`
+	Saga     SagaStyle      `json:"saga,omitempty"` // empty on events of before it was said: choreographed
 }
 
 // NewEvent makes an event that carries data. The outbox fills in what is left: id, time and source.

@@ -41,8 +41,8 @@ func full() map[string]any {
 		"Stock": shop.StockData{Reservation: shop.Reservation{ID: "res_" + id, OrderID: "ord_" + id, Status: shop.StockReserved,
 			Reason: shop.ReasonOutOfStock, Lines: brief().Lines, ExpiresAt: at}, Brief: brief()},
 		"Payment": shop.PaymentData{ID: "pay_" + id, OrderID: "ord_" + id, Status: shop.PaymentCaptured, Reason: shop.ReasonPaymentDeclined,
-			Currency: "EUR", Authorised: 1, Captured: 1, Refunded: 1, HoldExpiresAt: at, Brief: brief()},
-		"Shipment": shop.ShipmentData{ID: "shp_" + id, OrderID: "ord_" + id, Status: shop.ShipmentDispatched, Reason: shop.ReasonNotShippable, Tracking: "HF1"},
+			Currency: "EUR", Authorised: 1, Captured: 1, Refunded: 1, HoldExpiresAt: at, Saga: shop.Orchestrated, Brief: brief()},
+		"Shipment": shop.ShipmentData{ID: "shp_" + id, OrderID: "ord_" + id, Status: shop.ShipmentDispatched, Reason: shop.ReasonNotShippable, Tracking: "HF1", Saga: shop.Orchestrated},
 	}
 }
 

@@ -19,12 +19,14 @@ import (
 	"holdfast/platform/httpx"
 	"holdfast/platform/outbox"
 	"holdfast/platform/run"
+	"holdfast/platform/temporal"
 	"holdfast/shop"
 	"holdfast/sim/carrier"
 	"holdfast/sim/psp"
 	"holdfast/svc/inventory"
 	"holdfast/svc/order"
 	"holdfast/svc/payment"
+	"holdfast/svc/saga"
 	"holdfast/svc/shipping"
 )
 
@@ -48,6 +50,8 @@ type Config struct {
 	PSPAddr     string          `koanf:"psp_addr"`
 	Carrier     carrier.Config  `koanf:"carrier_sim"` // unless shipping.carrier_url names a real one
 	CarrierAddr string          `koanf:"carrier_addr"`
+
+	Temporald temporal.ServerConfig `koanf:"temporald"` // a Temporal of this machine's own
 }
 
 // Defaults returns the configuration of `holdfast up` as it comes.
@@ -80,6 +84,9 @@ func (c Config) Validate() error {
 	}
 	if c.Bus.Prefix != "" && len(c.Bus.Seeds) == 0 {
 		return errors.New("bus.prefix is for a Kafka that is shared: name its brokers in bus.seeds")
+	}
+	if c.Temporald.Run && c.Temporal.Address != "" {
+		return errors.New("temporald.run and temporal.address (--temporal and --temporal-address) exclude one another: use a Temporal of this machine's own, or a cluster")
 	}
 	if !slices.Equal(c.Target, []string{app.All}) {
 		return errors.New("target can be set for holdfastd only: holdfast up runs everything")
@@ -140,7 +147,7 @@ func Run(ctx context.Context, cfg Config, deps shop.Deps, onReady func(Ready)) (
 	if err != nil {
 		return unusable(err)
 	}
-	parts := app.Embedded{Bus: l.bus, Parties: l.parties, Verifier: l.verifier, Built: l.built}
+	parts := app.Embedded{Temporal: l.temporald, Bus: l.bus, Parties: l.parties, Verifier: l.verifier, Built: l.built}
 	return app.Run(ctx, l.configured(key), deps, parts, func(r app.Ready) {
 		onReady(Ready{Ready: r, KeyPath: filepath.Join(cfg.Data, KeyFile), Key: key})
 	})
@@ -186,11 +193,29 @@ func with[V any](m map[string]V, key string, value V) map[string]V {
 	return all
 }
 
+// temporald starts a Temporal of this machine's own where that is configured. Everything that uses it starts
+// after it and stops before it.
+func (l *host) temporald(ctx context.Context, h *app.Host) error {
+	if !l.cfg.Temporald.Run {
+		return nil
+	}
+	server, err := temporal.NewServer(ctx, l.cfg.Temporald, h.Config.Temporal.Namespace, filepath.Join(l.cfg.Data, "temporal"), h.Deps)
+	if err != nil {
+		return err
+	}
+	h.RunComponent(run.Component{Name: "temporald", Run: server.Run, Ready: server.Ready, StopAfter: temporal.ServerStop})
+	h.Config.Temporal.Address, h.Addresses.TemporalUI = server.Addr(), server.UI()
+	return nil
+}
+
 // bus starts the embedded broker.
 func (l *host) bus(_ context.Context, h *app.Host) (outbox.Broker, error) {
 	cfg := l.cfg.Embedded
 	cfg.Dir = filepath.Join(l.cfg.Data, "bus")
 	cfg.Readers = map[string][]string{order.Name: order.Topics(), inventory.Name: inventory.Topics(), payment.Name: payment.Topics(), shipping.Name: shipping.Topics()}
+	if h.Config.Has(saga.Name) {
+		cfg.Readers[saga.Name] = saga.Topics()
+	}
 	broker, err := embedded.New(cfg, h.Deps)
 	if err != nil {
 		return nil, shop.Wrap(shop.Unavailable, "local.bus", "the embedded bus cannot start", err)

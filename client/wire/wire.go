@@ -304,12 +304,12 @@ type PlaceOrder struct {
 	// Examples: tok_ok
 	PaymentMethod string `json:"payment_method"`
 
-	// Saga How the steps are driven; choreographed by default
+	// Saga How the steps are driven; as the installation is configured by default, which is choreographed where it is not. orchestrated needs a Temporal
 	Saga            *PlaceOrderSaga `json:"saga,omitempty"`
 	ShippingAddress Address         `json:"shipping_address"`
 }
 
-// PlaceOrderSaga How the steps are driven; choreographed by default
+// PlaceOrderSaga How the steps are driven; as the installation is configured by default, which is choreographed where it is not. orchestrated needs a Temporal
 type PlaceOrderSaga string
 
 // Problem defines model for Problem.

@@ -188,6 +188,13 @@ func Unpark(ctx context.Context, tx *sqldb.Tx, id shop.OrderID) (int64, error) {
 		sqldb.Micros(now), string(id))
 }
 
+// Parked tells whether a call of an order waits for an operator.
+func Parked(ctx context.Context, tx *sqldb.Tx, id shop.OrderID) (bool, error) {
+	var n int
+	err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM calls WHERE order_id = ? AND parked = 1`, string(id)).Scan(&n)
+	return n > 0, err
+}
+
 // Attempts returns the recorded attempts of an order, oldest first.
 func Attempts(ctx context.Context, tx *sqldb.Tx, id shop.OrderID) ([]shop.Attempt, error) {
 	rows, err := tx.Query(ctx, `SELECT at, operation, number, outcome, code, reference, trace_id

@@ -14,8 +14,9 @@ import (
 	"holdfast/shop"
 )
 
-// topics and types are what the choreographed saga asks of inventory: reserve when an order is
-// placed, release when its money is known not to be held, ship when the parcel has left.
+// topics and types are what the saga asks of inventory: reserve when an order is placed, release when its
+// money is known not to be held, ship when the parcel has left. The first two are asked by the orchestrator
+// where there is one, and then the events ask for nothing.
 var topics = []string{shop.TopicOrders, shop.TopicPayments, shop.TopicShipping}
 
 var types = []shop.EventType{
@@ -98,27 +99,29 @@ func (b *batch) apply(e shop.Event, brief *shop.Brief) error {
 	r := b.reservations[e.OrderID]
 	switch e.Type {
 	case shop.EventOrderPlaced:
-		if r != nil {
-			return nil // reserved already, or closed before it came
+		if r != nil || brief.Saga == shop.Orchestrated {
+			return nil // reserved already, or closed before it came; or the orchestrator asks
 		}
 		return b.reserve(e, brief)
 	case shop.EventOrderRedriven:
-		if r == nil {
+		switch {
+		case r != nil:
+			return b.emit(r, e, brief)
+		case brief.Saga == shop.Orchestrated:
+			return nil
+		default:
 			return b.reserve(e, brief)
 		}
-		return b.emit(r, e, brief)
 	case shop.EventShipmentDispatched:
 		return b.ship(r, e)
-	case shop.EventPaymentNeedsAttention:
+	default:
 		var d shop.PaymentData
 		if err := json.Unmarshal(e.Data, &d); err != nil {
 			return fmt.Errorf("decode %s: %w", e.Type, err)
 		}
-		if d.Reason == shop.ReasonCaptureFailed {
-			return nil // the goods have left
+		if d.Saga == shop.Orchestrated || e.Type == shop.EventPaymentNeedsAttention && d.Reason == shop.ReasonCaptureFailed {
+			return nil // the orchestrator asks; or the goods have left
 		}
-		return b.release(r, e)
-	default:
 		return b.release(r, e)
 	}
 }

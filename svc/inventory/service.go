@@ -42,7 +42,7 @@ type Parts struct {
 	Tel    *telemetry.Telemetry
 }
 
-// Service implements shop.Inventory and the inventory's steps of the choreographed saga.
+// Service implements shop.Inventory and the inventory's step of the saga.
 type Service struct {
 	cfg      Config
 	db       *sqldb.DB

@@ -14,6 +14,8 @@ type Config struct {
 	// StrainMax is how long goroutines of this process may wait for a processor (nine of ten of them) for half
 	// a second before some new orders are refused as overloaded; 0: however long.
 	StrainMax time.Duration `koanf:"strain_max"`
+	// Saga says how the steps of new orders are driven.
+	Saga Saga `koanf:"saga"`
 	// CopiesMax is of how many orders the latest state is kept in memory, to be read while the store is down.
 	CopiesMax int `koanf:"copies_max"`
 
@@ -26,6 +28,12 @@ type Config struct {
 	ConfirmedMax time.Duration `koanf:"confirmed_max"` // the same for an order without a hold
 	WaitPoll     time.Duration `koanf:"wait_poll"`     // how often a waiting request looks for another process's changes
 	WaitersMax   int           `koanf:"waiters_max"`   // requests that may wait at once
+}
+
+// Saga says how the steps of orders are driven that name no style.
+type Saga struct {
+	// OrchestratedPercent of them, 0 to 100, are orchestrated; which ones follows from their ids. It needs a Temporal.
+	OrchestratedPercent int `koanf:"orchestrated_percent"`
 }
 
 // Defaults returns the limits used where nothing is configured.
@@ -43,6 +51,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("order.backlog_from must not be negative and order.backlog_max above it")
 	case c.StrainMax < 0:
 		return fmt.Errorf("order.strain_max must not be negative")
+	case c.Saga.OrchestratedPercent < 0 || c.Saga.OrchestratedPercent > 100:
+		return fmt.Errorf("order.saga.orchestrated_percent must be from 0 to 100")
 	case c.CopiesMax < 0:
 		return fmt.Errorf("order.copies_max must not be negative")
 	case c.WatchBatch < 1:

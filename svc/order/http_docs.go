@@ -35,7 +35,7 @@ type placeOrderDoc struct {
 	Lines           []shop.PlaceLine  `json:"lines" minItems:"1" maxItems:"100"`
 	ShippingAddress shop.Address      `json:"shipping_address"`
 	PaymentMethod   string            `json:"payment_method" pattern:"^tok_[a-z0-9_]{1,64}$" patternDescription:"a payment provider's token: tok_ and 1 to 64 of a-z 0-9 _" doc:"A provider's token; never a card number" example:"tok_ok"`
-	Saga            shop.SagaStyle    `json:"saga,omitempty" enum:"choreographed,orchestrated" doc:"How the steps are driven; choreographed by default"`
+	Saga            shop.SagaStyle    `json:"saga,omitempty" enum:"choreographed,orchestrated" doc:"How the steps are driven; as the installation is configured by default, which is choreographed where it is not. orchestrated needs a Temporal"`
 	ExternalID      string            `json:"external_id,omitempty" maxLength:"128" doc:"The order's name in your system" example:"web-1001"`
 	Metadata        map[string]string `json:"metadata,omitempty" doc:"Up to 20 entries of your own; keys of 1 to 40 characters, values of up to 500"`
 }

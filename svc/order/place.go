@@ -3,6 +3,7 @@ package order
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"regexp"
 	"strconv"
 	"strings"
@@ -23,10 +24,11 @@ var tokenPattern = regexp.MustCompile(`^tok_[a-z0-9_]{1,64}$`)
 
 // Place implements shop.Orders.
 func (s *Service) Place(ctx context.Context, by shop.Request, cmd shop.PlaceOrder) (shop.Order, bool, error) {
+	named := cmd.Saga
 	if cmd.Saga == "" {
-		cmd.Saga = shop.Choreographed
+		cmd.Saga = shop.Choreographed // also where the configuration decides: a repetition is judged by what was sent
 	}
-	if err := validate(cmd); err != nil {
+	if err := s.validate(cmd); err != nil {
 		return shop.Order{}, false, err
 	}
 	scope := idem.Scope{Caller: by.Caller, Route: "POST /v1/orders", Key: by.Key}
@@ -40,7 +42,7 @@ func (s *Service) Place(ctx context.Context, by shop.Request, cmd shop.PlaceOrde
 		return o, found, err
 	}
 	o, replayed, err := idem.Do(ctx, s.db, scope, cmd, func(ctx context.Context, tx *sqldb.Tx) (shop.Order, error) {
-		return s.insert(ctx, tx, by.Caller, cmd, o)
+		return s.insert(ctx, tx, by.Caller, cmd, o, named)
 	})
 	if err == nil {
 		s.shedder.recent.add(by.Caller, by.Key)
@@ -48,14 +50,18 @@ func (s *Service) Place(ctx context.Context, by shop.Request, cmd shop.PlaceOrde
 	return o, replayed, err
 }
 
-// insert stores the order and says that it was placed, which starts its saga.
-func (s *Service) insert(ctx context.Context, tx *sqldb.Tx, caller shop.Caller, cmd shop.PlaceOrder, o shop.Order) (shop.Order, error) {
+// insert stores the order and says that it was placed, which starts its saga. named is the style that the
+// request named, if it did.
+func (s *Service) insert(ctx context.Context, tx *sqldb.Tx, caller shop.Caller, cmd shop.PlaceOrder, o shop.Order, named shop.SagaStyle) (shop.Order, error) {
 	now, err := tx.Now(ctx)
 	if err != nil {
 		return o, err
 	}
 	o.ID = shop.OrderID(s.deps.IDs.New(shop.OrderPrefix))
 	o.CreatedAt = now
+	if named == "" {
+		o.Saga = s.cfg.Saga.style(o.ID)
+	}
 	r := &row{caller: caller, state: state{Order: o, ShipTo: cmd.ShippingAddress, PaymentMethod: cmd.PaymentMethod, ProgressAt: now}}
 	b := &batch{s: s, now: now, rows: map[shop.OrderID]*row{o.ID: r}}
 	if err := b.emit(r, shop.EventOrderPlaced, telemetry.TraceParent(ctx)); err != nil {
@@ -63,6 +69,16 @@ func (s *Service) insert(ctx context.Context, tx *sqldb.Tx, caller shop.Caller, 
 	}
 	err = b.save(ctx, tx)
 	return r.Order, err
+}
+
+// style is how the steps of an order that names none are driven.
+func (c Saga) style(id shop.OrderID) shop.SagaStyle {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id)) // a hash takes everything
+	if h.Sum32()%100 < uint32(c.OrchestratedPercent) {
+		return shop.Orchestrated
+	}
+	return shop.Choreographed
 }
 
 // price makes the order from the catalogue's prices, names and currencies.
@@ -128,7 +144,7 @@ func (s *Service) total(o *shop.Order, country string) error {
 
 // validate checks what the command says by itself. The public API has checked forms and lengths before;
 // this holds whoever calls.
-func validate(cmd shop.PlaceOrder) error {
+func (s *Service) validate(cmd shop.PlaceOrder) error {
 	e := shop.E(shop.Invalid, "order.Place", "the order is not valid; errors names each field at fault")
 	bad := func(pointer, detail string) {
 		e.Fields = append(e.Fields, shop.Field{Pointer: pointer, Detail: detail})
@@ -163,7 +179,9 @@ func validate(cmd shop.PlaceOrder) error {
 	switch cmd.Saga {
 	case shop.Choreographed:
 	case shop.Orchestrated:
-		bad("/saga", "orchestrated needs Temporal, which is not configured here; leave it out, or send choreographed")
+		if !s.orchestrates {
+			bad("/saga", "orchestrated needs Temporal, which is not configured here; leave it out, or send choreographed")
+		}
 	default:
 		bad("/saga", "must be choreographed or orchestrated")
 	}

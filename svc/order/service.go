@@ -8,6 +8,7 @@ import (
 	"context"
 	"embed"
 	"encoding/base64"
+	"errors"
 	"io/fs"
 	"slices"
 	"time"
@@ -44,24 +45,27 @@ type Parts struct {
 	Inventory shop.Catalogue
 	Rates     shop.Rates
 	Timelines []shop.TimelineSource // what other services have to add to a timeline
-	Deps      shop.Deps
-	Tel       *telemetry.Telemetry
+	// Orchestrates tells that there is a Temporal, so that orders may be orchestrated.
+	Orchestrates bool
+	Deps         shop.Deps
+	Tel          *telemetry.Telemetry
 }
 
 // Service implements shop.Orders.
 type Service struct {
-	cfg       Config
-	db        *sqldb.DB
-	outbox    *outbox.Outbox
-	inventory shop.Catalogue
-	rates     shop.Rates
-	copies    *copies
-	timelines []shop.TimelineSource
-	deps      shop.Deps
-	metrics   *metrics
-	hub       *hub
-	shedder   *shedder
-	consumer  *outbox.Consumer
+	cfg          Config
+	db           *sqldb.DB
+	outbox       *outbox.Outbox
+	inventory    shop.Catalogue
+	rates        shop.Rates
+	copies       *copies
+	timelines    []shop.TimelineSource
+	orchestrates bool
+	deps         shop.Deps
+	metrics      *metrics
+	hub          *hub
+	shedder      *shedder
+	consumer     *outbox.Consumer
 }
 
 var _ shop.Orders = (*Service)(nil)
@@ -71,7 +75,10 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, inventory: p.Inventory, rates: p.Rates, copies: newCopies(cfg.CopiesMax), timelines: p.Timelines, deps: p.Deps, hub: newHub(cfg.WaitersMax),
+	if cfg.Saga.OrchestratedPercent > 0 && !p.Orchestrates {
+		return nil, errors.New("order.saga.orchestrated_percent is set, but there is no Temporal: set temporal.address, or start it along with --temporal")
+	}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, inventory: p.Inventory, rates: p.Rates, copies: newCopies(cfg.CopiesMax), timelines: p.Timelines, orchestrates: p.Orchestrates, deps: p.Deps, hub: newHub(cfg.WaitersMax),
 		shedder: newShedder(cfg, p.Outbox.Backlog, run.ProcessorWait(), p.Deps.Rand.Float64)}
 	var err error
 	if s.metrics, err = newMetrics(p.Tel.Meter, s); err != nil {

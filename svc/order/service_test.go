@@ -52,13 +52,18 @@ func newOrdersWith(t *testing.T, open stores.Open, deps shop.Deps, change func(*
 	t.Helper()
 	cfg := order.Defaults()
 	change(&cfg)
+	return newOrdersAt(t, open, deps, cfg, false)
+}
+
+func newOrdersAt(t *testing.T, open stores.Open, deps shop.Deps, cfg order.Config, orchestrates bool) *orders {
+	t.Helper()
 	migrations, err := order.Migrations()
 	if err != nil {
 		t.Fatal(err)
 	}
 	db := open(t, migrations)
 	s, err := order.New(cfg, order.Parts{DB: db, Outbox: flow.Outbox(t, db, order.Name, deps), Bus: bus.Config{Seeds: []string{"127.0.0.1:1"}, ClientID: "test"},
-		Inventory: catalogue{items: map[shop.SKU]shop.Item{"TEA": {SKU: "TEA", Name: "Tea", UnitPrice: 450, Currency: "EUR"}}}, Rates: flatRate{}, Deps: deps, Tel: telemetry.Nop()})
+		Inventory: catalogue{items: map[shop.SKU]shop.Item{"TEA": {SKU: "TEA", Name: "Tea", UnitPrice: 450, Currency: "EUR"}}}, Rates: flatRate{}, Orchestrates: orchestrates, Deps: deps, Tel: telemetry.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}

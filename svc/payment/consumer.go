@@ -11,8 +11,9 @@ import (
 	"holdfast/shop"
 )
 
-// topics and types are what the choreographed saga asks of payment: authorise when stock is held,
-// give back when there is no parcel, capture when it has left.
+// topics and types are what the saga asks of payment: authorise when stock is held, give back when there is
+// no parcel, capture when it has left. The first two are asked by the orchestrator where there is one, and
+// then the events ask for nothing.
 var topics = []string{shop.TopicInventory, shop.TopicShipping, shop.TopicOrders}
 
 var types = []shop.EventType{
@@ -51,9 +52,19 @@ func (b *batch) apply(ctx context.Context, tx *sqldb.Tx, e shop.Event) error {
 		if err != nil {
 			return err
 		}
+		if brief.Saga == shop.Orchestrated {
+			return nil
+		}
 		return b.authorise(e, brief)
 	case shop.EventShipmentRejected, shop.EventShipmentCancelled:
-		return b.undo(p, e.OrderID, e.TraceParent)
+		var d shop.ShipmentData
+		if err := json.Unmarshal(e.Data, &d); err != nil {
+			return fmt.Errorf("decode %s: %w", e.Type, err)
+		}
+		if d.Saga == shop.Orchestrated {
+			return nil
+		}
+		return b.undo(p, e.OrderID, d.Saga, e.TraceParent)
 	case shop.EventShipmentDispatched:
 		if p == nil {
 			return fmt.Errorf("the parcel of %s left, but there is no payment", e.OrderID)

@@ -14,6 +14,7 @@ import (
 	"holdfast/platform/policy"
 	"holdfast/platform/run"
 	"holdfast/platform/sqldb"
+	"holdfast/platform/steps"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
 )
@@ -44,7 +45,7 @@ type Parts struct {
 	Policies *policy.Set
 }
 
-// Service implements shop.Payments and the payment's steps of the choreographed saga.
+// Service implements shop.Payments and the payment's step of the saga.
 type Service struct {
 	cfg      Config
 	db       *sqldb.DB
@@ -53,6 +54,7 @@ type Service struct {
 	provider *calls.Client
 	policies *policy.Dependency
 	runner   *calls.Runner[*batch]
+	waiters  *steps.Waiters
 	consumer *outbox.Consumer
 }
 
@@ -66,7 +68,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, deps: p.Deps}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, deps: p.Deps, waiters: steps.New(p.Deps.Clock)}
 	var err error
 	if s.policies, err = p.Policies.Dependency(WebhookParty, cfg.Policies(), operations()...); err != nil {
 		return nil, err

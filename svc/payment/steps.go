@@ -50,6 +50,11 @@ func save(ctx context.Context, tx *sqldb.Tx, b *batch) error {
 	if err := b.s.runner.Enqueue(ctx, tx, b.calls...); err != nil {
 		return err
 	}
+	tx.AfterCommit(func() {
+		for _, p := range dirty {
+			b.s.waiters.Settled(p.OrderID)
+		}
+	})
 	return b.s.outbox.Append(ctx, tx, b.events...)
 }
 
@@ -69,7 +74,7 @@ func (b *batch) to(p *payment, state shop.PaymentStatus) {
 // authorise asks the provider to hold the order's total. Nothing is asked for an order that is free.
 func (b *batch) authorise(cause shop.Event, brief *shop.Brief) error {
 	p := b.open(brief.OrderID, authorising)
-	p.caller, p.Currency, p.Amount = brief.Caller, brief.Currency, brief.Total
+	p.caller, p.saga, p.Currency, p.Amount = brief.Caller, brief.Saga, brief.Currency, brief.Total
 	if p.Amount == 0 {
 		b.to(p, shop.PaymentAuthorised)
 		return b.emit(p, cause.TraceParent, brief)
@@ -92,10 +97,10 @@ func (b *batch) capture(p *payment, traceParent string) error {
 
 // undo gives back whatever is or will be held or taken. It is remembered in the row, so that a success
 // that arrives later is given back as well.
-func (b *batch) undo(p *payment, id shop.OrderID, traceParent string) error {
+func (b *batch) undo(p *payment, id shop.OrderID, saga shop.SagaStyle, traceParent string) error {
 	if p == nil {
 		p = b.open(id, shop.PaymentCancelled)
-		p.undo = true
+		p.undo, p.saga = true, saga
 		return b.emit(p, traceParent, nil)
 	}
 	if p.undo {
@@ -235,7 +240,7 @@ func (b *batch) emit(p *payment, traceParent string, brief *shop.Brief) error {
 	p.dirty = true
 	e, err := shop.NewEvent(t, shop.TopicPayments, p.OrderID, p.version, traceParent, shop.PaymentData{
 		ID: p.ID, OrderID: p.OrderID, Status: p.Status, Reason: p.Reason, Currency: p.Currency, Authorised: p.Authorised,
-		Captured: p.Captured, Refunded: p.Refunded, HoldExpiresAt: p.HoldExpiresAt, Brief: brief})
+		Captured: p.Captured, Refunded: p.Refunded, HoldExpiresAt: p.HoldExpiresAt, Saga: p.saga, Brief: brief})
 	b.events = append(b.events, e)
 	return err
 }

@@ -21,6 +21,7 @@ const (
 type payment struct {
 	shop.Payment // Status is the row's state
 	caller       shop.Caller
+	saga         shop.SagaStyle // empty on rows of before it was kept: choreographed
 	undo         bool
 	version      int64
 	rev          int64
@@ -28,7 +29,7 @@ type payment struct {
 }
 
 const paymentColumns = `order_id, id, caller, state, reason, decline_code, currency, amount, authorised, captured, refunded,
-	reference, hold_until, at_once, undo, version, rev, created_at, updated_at`
+	reference, hold_until, at_once, saga, undo, version, rev, created_at, updated_at`
 
 // paymentsOf returns the payments that exist, locked if the transaction can write.
 func paymentsOf(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID, lock string) (map[shop.OrderID]*payment, error) {
@@ -62,7 +63,7 @@ func scanPayments(rows *sql.Rows, into map[shop.OrderID]*payment) error {
 		var p payment
 		var hold, atOnce, undo, created, updated int64
 		if err := rows.Scan(&p.OrderID, &p.ID, &p.caller, &p.Status, &p.Reason, &p.DeclineCode, &p.Currency, &p.Amount,
-			&p.Authorised, &p.Captured, &p.Refunded, &p.Reference, &hold, &atOnce, &undo, &p.version, &p.rev, &created, &updated); err != nil {
+			&p.Authorised, &p.Captured, &p.Refunded, &p.Reference, &hold, &atOnce, &p.saga, &undo, &p.version, &p.rev, &created, &updated); err != nil {
 			return err
 		}
 		p.HoldExpiresAt, p.CaptureAtOnce, p.undo = sqldb.FromMicros(hold), atOnce == 1, undo == 1
@@ -76,14 +77,14 @@ func scanPayments(rows *sql.Rows, into map[shop.OrderID]*payment) error {
 // the whole.
 func savePayments(ctx context.Context, tx *sqldb.Tx, ps []*payment) error {
 	for chunk := range slices.Chunk(ps, 50) {
-		args := make([]any, 0, 19*len(chunk))
+		args := make([]any, 0, 20*len(chunk))
 		for _, p := range chunk {
 			args = append(args, string(p.OrderID), string(p.ID), string(p.caller), string(p.Status), string(p.Reason), p.DeclineCode,
 				string(p.Currency), int64(p.Amount), int64(p.Authorised), int64(p.Captured), int64(p.Refunded), p.Reference,
-				sqldb.Micros(p.HoldExpiresAt), bit(p.CaptureAtOnce), bit(p.undo), p.version, p.rev+1,
+				sqldb.Micros(p.HoldExpiresAt), bit(p.CaptureAtOnce), string(p.saga), bit(p.undo), p.version, p.rev+1,
 				sqldb.Micros(p.CreatedAt), sqldb.Micros(p.UpdatedAt))
 		}
-		n, err := tx.Exec(ctx, `INSERT INTO payments (`+paymentColumns+`) VALUES `+sqldb.Rows(len(chunk), 19)+`
+		n, err := tx.Exec(ctx, `INSERT INTO payments (`+paymentColumns+`) VALUES `+sqldb.Rows(len(chunk), 20)+`
 			ON CONFLICT (order_id) DO UPDATE SET state = excluded.state, reason = excluded.reason, decline_code = excluded.decline_code,
 			authorised = excluded.authorised, captured = excluded.captured, refunded = excluded.refunded, reference = excluded.reference,
 			hold_until = excluded.hold_until, undo = excluded.undo, version = excluded.version, rev = excluded.rev,

@@ -11,8 +11,9 @@ import (
 	"holdfast/shop"
 )
 
-// topics and types are what the choreographed saga asks of shipping: schedule when money is held, and
-// be the first to undo, since the last step is undone first.
+// topics and types are what the saga asks of shipping: schedule when money is held, and be the first to
+// undo, since the last step is undone first. An orchestrator asks for both by itself, and then the events
+// ask for nothing.
 var topics = []string{shop.TopicPayments, shop.TopicOrders}
 
 var types = []shop.EventType{
@@ -53,9 +54,19 @@ func (b *batch) apply(ctx context.Context, tx *sqldb.Tx, e shop.Event) error {
 		if d.Brief == nil {
 			return fmt.Errorf("%s has no brief", e.Type)
 		}
+		if d.Brief.Saga == shop.Orchestrated {
+			return nil
+		}
 		return b.schedule(e, d.Brief)
 	case shop.EventOrderUndoRequested:
-		return b.undo(sh, e.OrderID, e.TraceParent)
+		var d shop.OrderData
+		if err := json.Unmarshal(e.Data, &d); err != nil {
+			return fmt.Errorf("decode %s: %w", e.Type, err)
+		}
+		if d.Order.Saga == shop.Orchestrated {
+			return nil
+		}
+		return b.undo(sh, e.OrderID, d.Order.Saga, e.TraceParent)
 	default: // OrderRedriven
 		return b.redrive(ctx, tx, sh, e)
 	}
@@ -70,8 +81,8 @@ func (b *batch) redrive(ctx context.Context, tx *sqldb.Tx, sh *shipment, e shop.
 	if _, err := calls.Unpark(ctx, tx, e.OrderID); err != nil {
 		return err
 	}
-	if d.Undo && (sh == nil || !sh.undo) {
-		return b.undo(sh, e.OrderID, e.TraceParent)
+	if d.Undo && d.Order.Saga != shop.Orchestrated && (sh == nil || !sh.undo) {
+		return b.undo(sh, e.OrderID, d.Order.Saga, e.TraceParent)
 	}
 	if sh == nil {
 		return nil

@@ -14,6 +14,7 @@ import (
 	"holdfast/platform/policy"
 	"holdfast/platform/run"
 	"holdfast/platform/sqldb"
+	"holdfast/platform/steps"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
 )
@@ -45,7 +46,7 @@ type Parts struct {
 	Policies *policy.Set
 }
 
-// Service implements shop.Shipments and the shipping's steps of the choreographed saga.
+// Service implements shop.Shipments and the shipping's step of the saga.
 type Service struct {
 	cfg      Config
 	db       *sqldb.DB
@@ -56,6 +57,7 @@ type Service struct {
 	policies *policy.Dependency
 	rates    *rates
 	runner   *calls.Runner[*batch]
+	waiters  *steps.Waiters
 	consumer *outbox.Consumer
 }
 
@@ -70,7 +72,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps, waiters: steps.New(p.Deps.Clock)}
 	var err error
 	if s.policies, err = p.Policies.Dependency(WebhookParty, cfg.Policies(), operations()...); err != nil {
 		return nil, err

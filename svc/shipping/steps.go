@@ -46,6 +46,11 @@ func save(ctx context.Context, tx *sqldb.Tx, b *batch) error {
 	if err := b.s.runner.Enqueue(ctx, tx, b.calls...); err != nil {
 		return err
 	}
+	tx.AfterCommit(func() {
+		for _, sh := range dirty {
+			b.s.waiters.Settled(sh.OrderID)
+		}
+	})
 	return b.s.outbox.Append(ctx, tx, b.events...)
 }
 
@@ -65,16 +70,16 @@ func (b *batch) to(sh *shipment, state shop.ShipmentStatus) {
 // schedule asks the carrier for a parcel.
 func (b *batch) schedule(cause shop.Event, brief *shop.Brief) error {
 	sh := b.open(brief.OrderID, scheduling)
-	sh.caller, sh.Lines = brief.Caller, brief.Lines
+	sh.caller, sh.saga, sh.Lines = brief.Caller, brief.Saga, brief.Lines
 	return b.call(sh, opSchedule, cause.TraceParent, request{ShipTo: &brief.ShipTo, Lines: brief.Lines})
 }
 
 // undo cancels the parcel, or sees to it that there will be none. It is remembered in the row, so that
 // a parcel that turns out to be scheduled later is cancelled as well.
-func (b *batch) undo(sh *shipment, id shop.OrderID, traceParent string) error {
+func (b *batch) undo(sh *shipment, id shop.OrderID, saga shop.SagaStyle, traceParent string) error {
 	if sh == nil {
 		sh = b.open(id, shop.ShipmentCancelled)
-		sh.undo = true
+		sh.undo, sh.saga = true, saga
 		return b.emit(sh, traceParent, false)
 	}
 	if sh.undo {
@@ -172,7 +177,7 @@ func (b *batch) emit(sh *shipment, traceParent string, compensation bool) error 
 	sh.version++
 	sh.dirty = true
 	e, err := shop.NewEvent(t, shop.TopicShipping, sh.OrderID, sh.version, traceParent,
-		shop.ShipmentData{ID: sh.ID, OrderID: sh.OrderID, Status: sh.Status, Reason: sh.Reason, Tracking: sh.Tracking})
+		shop.ShipmentData{ID: sh.ID, OrderID: sh.OrderID, Status: sh.Status, Reason: sh.Reason, Tracking: sh.Tracking, Saga: sh.saga})
 	b.events = append(b.events, e)
 	if compensation {
 		e.Topic, e.Version = shop.TopicCompensations, 0

@@ -20,6 +20,7 @@ const (
 type shipment struct {
 	shop.Shipment // Status is the row's state
 	caller        shop.Caller
+	saga          shop.SagaStyle // empty on rows of before it was kept: choreographed
 	undo          bool
 	version       int64
 	rev           int64
@@ -27,7 +28,7 @@ type shipment struct {
 }
 
 const (
-	shipmentColumns = `order_id, id, caller, state, reason, reference, tracking, lines, undo, version, rev, dispatched_at, created_at, updated_at`
+	shipmentColumns = `order_id, id, caller, state, reason, reference, tracking, lines, saga, undo, version, rev, dispatched_at, created_at, updated_at`
 
 	forUpdate = " FOR UPDATE"
 	noLock    = ""
@@ -61,7 +62,7 @@ func scanShipments(rows *sql.Rows, into map[shop.OrderID]*shipment) error {
 		var lines string
 		var undo, dispatched, created, updated int64
 		if err := rows.Scan(&sh.OrderID, &sh.ID, &sh.caller, &sh.Status, &sh.Reason, &sh.Reference, &sh.Tracking, &lines,
-			&undo, &sh.version, &sh.rev, &dispatched, &created, &updated); err != nil {
+			&sh.saga, &undo, &sh.version, &sh.rev, &dispatched, &created, &updated); err != nil {
 			return err
 		}
 		if err := json.Unmarshal([]byte(lines), &sh.Lines); err != nil {
@@ -78,7 +79,7 @@ func scanShipments(rows *sql.Rows, into map[shop.OrderID]*shipment) error {
 // the whole.
 func saveShipments(ctx context.Context, tx *sqldb.Tx, shs []*shipment) error {
 	for chunk := range slices.Chunk(shs, 50) {
-		args := make([]any, 0, 14*len(chunk))
+		args := make([]any, 0, 15*len(chunk))
 		for _, sh := range chunk {
 			lines, err := json.Marshal(sh.Lines)
 			if err != nil {
@@ -89,9 +90,9 @@ func saveShipments(ctx context.Context, tx *sqldb.Tx, shs []*shipment) error {
 				undo = 1
 			}
 			args = append(args, string(sh.OrderID), string(sh.ID), string(sh.caller), string(sh.Status), string(sh.Reason), sh.Reference,
-				sh.Tracking, string(lines), undo, sh.version, sh.rev+1, sqldb.Micros(sh.DispatchedAt), sqldb.Micros(sh.CreatedAt), sqldb.Micros(sh.UpdatedAt))
+				sh.Tracking, string(lines), string(sh.saga), undo, sh.version, sh.rev+1, sqldb.Micros(sh.DispatchedAt), sqldb.Micros(sh.CreatedAt), sqldb.Micros(sh.UpdatedAt))
 		}
-		n, err := tx.Exec(ctx, `INSERT INTO shipments (`+shipmentColumns+`) VALUES `+sqldb.Rows(len(chunk), 14)+`
+		n, err := tx.Exec(ctx, `INSERT INTO shipments (`+shipmentColumns+`) VALUES `+sqldb.Rows(len(chunk), 15)+`
 			ON CONFLICT (order_id) DO UPDATE SET state = excluded.state, reason = excluded.reason, reference = excluded.reference,
 			tracking = excluded.tracking, undo = excluded.undo, version = excluded.version, rev = excluded.rev,
 			dispatched_at = excluded.dispatched_at, updated_at = excluded.updated_at WHERE shipments.rev = excluded.rev - 1`, args...)

@@ -59,6 +59,9 @@ func everywhere(t *testing.T, test func(t *testing.T, s *system)) {
 func TestMain(m *testing.M) {
 	code := m.Run()
 	split.Clean()
+	if scratch != "" {
+		_ = os.RemoveAll(scratch) // it is a temporary directory
+	}
 	os.Exit(code)
 }
 

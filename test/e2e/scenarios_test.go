@@ -35,7 +35,7 @@ func TestScenarios(t *testing.T) {
 		{"tok_void_fails_3", "00001", shop.Rejected, shop.ReasonNotShippable, 10},
 		{"tok_void_fails", "10115", shop.Fulfilled, "", 8},
 	}
-	everywhere(t, func(t *testing.T, s *system) {
+	eachStyle(t, func(t *testing.T, s *system) {
 		t.Run("orders", func(t *testing.T) {
 			for _, c := range cases {
 				t.Run(c.payment+" "+c.postal, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestScenarios(t *testing.T) {
 // and everything goes back.
 func TestNeverDispatchedIsCancelled(t *testing.T) {
 	t.Parallel()
-	everywhere(t, func(t *testing.T, s *system) {
+	eachStyle(t, func(t *testing.T, s *system) {
 		s.item(t, "TEA", 450, 10)
 		o := s.place(t, command("tok_ok", "00005", line("TEA", 2)))
 		s.until(t, o.ID, shop.Confirmed)
@@ -94,7 +94,7 @@ func TestNeverDispatchedIsCancelled(t *testing.T) {
 // TestCancelAtAnyTime cancels orders at every stage: whatever the answer was, it is not contradicted.
 func TestCancelAtAnyTime(t *testing.T) {
 	t.Parallel()
-	everywhere(t, func(t *testing.T, s *system) {
+	eachStyle(t, func(t *testing.T, s *system) {
 		s.item(t, "TEA", 450, 1000)
 		t.Run("orders", func(t *testing.T) {
 			for version := range int64(8) {
@@ -130,7 +130,7 @@ func TestCancelAtAnyTime(t *testing.T) {
 // the operator says so.
 func TestVoidFailsForEver(t *testing.T) {
 	t.Parallel()
-	everywhere(t, func(t *testing.T, s *system) {
+	eachStyle(t, func(t *testing.T, s *system) {
 		s.item(t, "TEA", 450, 10)
 		held := s.place(t, command("tok_ok", "00005", line("TEA", 1)))
 		s.until(t, held.ID, shop.Confirmed) // so that stock which is released twice is somebody's

@@ -49,7 +49,7 @@ func Quick(t *testing.T, driver string) local.Config {
 	// Many of them share this machine's processors, and what each says of its load is not about it.
 	cfg.Order.StrainMax, cfg.Order.BacklogFrom, cfg.Order.BacklogMax = 0, 5*time.Second, 10*time.Second
 	if driver == "postgres" {
-		cfg.Store.Driver, cfg.Store.DSN, cfg.Store.MaxConns = driver, postgres.Databases(t, "order", "inventory", "payment", "shipping"), 8
+		cfg.Store.Driver, cfg.Store.DSN, cfg.Store.MaxConns = driver, postgres.Databases(t, "order", "inventory", "payment", "shipping", "saga"), 8
 	}
 	return cfg
 }

@@ -37,7 +37,7 @@ func money() []Mutant {
 			Edits: edit(stepsFile, "	if p.undo || late {\n", "	if late {\n"),
 			Check: e2e("^TestCancelAtAnyTime$/^sqlite$/^orders$/^tok_slow", "wanted [cancelled]")},
 		{Name: "no-tombstone-of-payment", Proves: "I6", Breaks: "an undo that comes before its step leaves nothing to stop the step",
-			Edits: edit(stepsFile, "		p.undo = true\n		return b.emit(p, traceParent, nil)\n", "		p.undo = true\n		err := b.emit(p, traceParent, nil)\n		delete(b.payments, id)\n		return err\n"),
+			Edits: edit(stepsFile, "		p.undo, p.saga = true, saga\n		return b.emit(p, traceParent, nil)\n", "		p.undo, p.saga = true, saga\n		err := b.emit(p, traceParent, nil)\n		delete(b.payments, id)\n		return err\n"),
 			Check: unit("svc/payment", "^TestUndoneBefore$", "")},
 		{Name: "compensation-limited", Proves: "I10", Breaks: "an undo is tried three times, and then not again",
 			Edits: edit(performFile, "	return s.cfg.UndoFailures\n", "	return 3\n"),

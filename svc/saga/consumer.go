@@ -1,0 +1,70 @@
+package saga
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+
+	"holdfast/platform/calls"
+	"holdfast/platform/sqldb"
+	"holdfast/shop"
+)
+
+// topics and types are what begins, changes and ends the saga of an orchestrated order.
+var topics = []string{shop.TopicOrders}
+
+var types = []shop.EventType{
+	shop.EventOrderPlaced, shop.EventOrderUndoRequested, shop.EventOrderRedriven,
+	shop.EventOrderRejected, shop.EventOrderCancelled, shop.EventOrderFulfilled,
+}
+
+// Topics are those that the service reads. The embedded bus keeps a record until its readers have it.
+func Topics() []string { return topics }
+
+// consume notes what Temporal has to be told. That is a call to be made, so a Temporal that is down keeps
+// no event waiting and makes no dead letter.
+func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event) error {
+	var ended []shop.OrderID
+	for _, e := range events {
+		var d shop.OrderData
+		if err := json.Unmarshal(e.Data, &d); err != nil {
+			return fmt.Errorf("decode %s: %w", e.Type, err)
+		}
+		switch {
+		case d.Order.Saga != shop.Orchestrated:
+		case d.Order.Status.Final():
+			ended = append(ended, e.OrderID) // also a redrive of it: what is left of it needs no orchestrator
+		default:
+			if err := s.take(ctx, tx, e, &d); err != nil {
+				return err
+			}
+		}
+	}
+	return dropBriefs(ctx, tx, ended)
+}
+
+// take notes what one event asks for.
+func (s *Service) take(ctx context.Context, tx *sqldb.Tx, e shop.Event, d *shop.OrderData) error {
+	op, request := opStart, `{}`
+	switch e.Type {
+	case shop.EventOrderUndoRequested:
+		op = opUndo
+	case shop.EventOrderRedriven:
+		op = opRedrive
+		if d.Undo {
+			request = `{"undo":true}`
+		}
+	}
+	if op != opUndo {
+		if d.Brief == nil {
+			return fmt.Errorf("%s has no brief", e.Type)
+		}
+		if err := saveBrief(ctx, tx, d.Brief); err != nil {
+			return err
+		}
+	}
+	// One that waits already says the same, unless it is of before the undo.
+	return s.runner.Enqueue(ctx, tx, calls.Call{Key: fmt.Sprintf("%s:%s:%t", e.OrderID, op, d.Undo), OrderID: e.OrderID, Kind: op,
+		Request: []byte(request), TraceParent: e.TraceParent})
+}
