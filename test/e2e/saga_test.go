@@ -22,13 +22,14 @@ import (
 	"holdfast/app/local"
 	"holdfast/shop"
 	"holdfast/svc/saga"
+	"holdfast/test/engines"
 )
 
 // eachStyle runs test on a Holdfast with each kind of store and each style of saga: both must end in the same
 // states.
 func eachStyle(t *testing.T, test func(t *testing.T, s *system)) {
 	t.Helper()
-	each(t, test)
+	everywhere(t, test)
 	t.Run("orchestrated", func(t *testing.T) {
 		t.Parallel()
 		address := temporald(t)
@@ -53,6 +54,7 @@ func orchestrated(t *testing.T, driver, address string) local.Config {
 // binary is the program temporald. Without it a test is skipped, and fails where everything must be there.
 func binary(t *testing.T) string {
 	t.Helper()
+	engines.SkipIfEmbedded(t)
 	for _, name := range []string{os.Getenv("HOLDFAST_TEST_TEMPORALD"), "../../bin/temporald", "temporald"} {
 		if path, err := exec.LookPath(name); name != "" && err == nil {
 			if path, err = filepath.Abs(path); err == nil {
