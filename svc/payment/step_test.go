@@ -31,7 +31,7 @@ func TestStep(t *testing.T) {
 // the late success back.
 func TestStepUnknown(t *testing.T) {
 	each(t, nil, func(t *testing.T, s *pay) {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if out, err := s.Do(ctx, steps.Brief(id, shop.Orchestrated)); err != nil || out.State != shop.StepPending {
 			t.Fatalf("do: %+v %v", out, err)
