@@ -8,6 +8,7 @@ import (
 
 	"holdfast/platform/httpx"
 	"holdfast/platform/telemetry"
+	"holdfast/resilience"
 	"holdfast/shop"
 	"holdfast/svc/order"
 	"holdfast/test/edge"
@@ -16,18 +17,38 @@ import (
 
 // BenchmarkPlace measures the HTTP layer alone: the service answers at once with one order.
 func BenchmarkPlace(b *testing.B) {
+	place(b, httpx.Parts{}, order.Edge{}, http.StatusCreated)
+}
+
+// BenchmarkRefuse measures what it takes to refuse an order, to be compared with BenchmarkPlace.
+func BenchmarkRefuse(b *testing.B) {
+	rejection := &resilience.Rejection{}
+	overloaded := shop.Wrap(shop.Overloaded, "bench", "too much", rejection)
+	b.Run("admission", func(b *testing.B) {
+		place(b, httpx.Parts{Admit: func(httpx.Route, *http.Request) (func(int), error) { return nil, overloaded }}, order.Edge{}, http.StatusServiceUnavailable)
+	})
+	b.Run("rate", func(b *testing.B) {
+		place(b, httpx.Parts{Limit: func(shop.Caller) resilience.Decision { return resilience.Decision{} }}, order.Edge{}, http.StatusTooManyRequests)
+	})
+	b.Run("load", func(b *testing.B) {
+		place(b, httpx.Parts{}, order.Edge{Admit: func(shop.Request) error { return overloaded }}, http.StatusServiceUnavailable)
+	})
+}
+
+func place(b *testing.B, parts httpx.Parts, edges order.Edge, status int) {
+	b.Helper()
 	orders := edge.NewOrders()
 	o := orders.Put("alice", shop.Pending)
 	keys, err := httpx.NewKeys(map[string]shop.Caller{edge.Key: "alice"})
 	if err != nil {
 		b.Fatal(err)
 	}
-	deps := fakes.Deps(b)
-	api, err := httpx.New(httpx.Config{Keys: keys}, httpx.Parts{Deps: deps, Tel: telemetry.Nop()})
+	parts.Deps, parts.Tel = fakes.Deps(b), telemetry.Nop()
+	api, err := httpx.New(httpx.Config{Keys: keys}, parts)
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := order.RegisterHTTP(api, &instant{Orders: orders, o: o}, order.Edge{}); err != nil {
+	if err := order.RegisterHTTP(api, &instant{Orders: orders, o: o}, edges); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
@@ -38,7 +59,7 @@ func BenchmarkPlace(b *testing.B) {
 		r.Header.Set("Idempotency-Key", "key")
 		w := httptest.NewRecorder()
 		api.ServeHTTP(w, r)
-		if w.Code != http.StatusCreated {
+		if w.Code != status {
 			b.Fatal(w.Body)
 		}
 	}
