@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,8 +14,8 @@ import (
 	"holdfast/shop"
 )
 
-// leaveTimeout bounds the goodbye of a group member; a member that could not say it is missed after
-// Config.Session.
+// leaveTimeout bounds the goodbye of a group member, and the last commit before partitions are given away;
+// a member that could not say goodbye is missed after Config.Session, and what it could not commit comes again.
 const leaveTimeout = 3 * time.Second
 
 // Record is a record of the bus. Where Err is set it is no event, and Event holds what FromRecord
@@ -116,11 +117,13 @@ func (c *Consumer) Ready(context.Context) error {
 
 // Run hands batches to handle until ctx ends. The batch being handled then is let finish.
 func (c *Consumer) Run(ctx context.Context, handle Handler) error {
-	client, err := newClient("bus.Consumer", c.opts)
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	client, err := newClient("bus.Consumer", append(slices.Clip(c.opts), kgo.WithContext(life)))
 	if err != nil {
 		return err
 	}
-	defer c.close(ctx, client)
+	defer c.close(life, end, client)
 	failures := 0
 	for ctx.Err() == nil {
 		fetches := client.PollRecords(ctx, c.cfg.Batch)
@@ -187,15 +190,18 @@ func (c *Consumer) report(ctx context.Context, fetches kgo.Fetches) (failed bool
 	return failed
 }
 
-func (c *Consumer) close(ctx context.Context, client *kgo.Client) {
+// close commits, leaves the group and ends the client, within leaveTimeout: then everything that the client
+// waits for is given up. Only Close leaves the group: where LeaveGroupContext has done so before, Close does it
+// again, waits for the first time only, and may leave the goroutine of the second behind for ever.
+func (c *Consumer) close(life context.Context, end context.CancelFunc, client *kgo.Client) {
 	c.joined.Store(false)
-	client.AllowRebalance()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	patience, cancel := context.WithTimeout(life, leaveTimeout)
 	defer cancel()
-	if err := client.LeaveGroupContext(ctx); err != nil {
-		c.deps.Log.WarnContext(ctx, "leaving the consumer group failed", "err", err)
+	defer context.AfterFunc(patience, end)()
+	client.CloseAllowingRebalance()
+	if life.Err() != nil {
+		c.deps.Log.WarnContext(patience, "leaving the consumer group failed: the bus does not answer", "patience", leaveTimeout)
 	}
-	client.Close()
 }
 
 func (c *Consumer) assigned(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
@@ -206,9 +212,12 @@ func (c *Consumer) assigned(_ context.Context, _ *kgo.Client, parts map[string][
 	c.joined.Store(true)
 }
 
-// revoked commits what is handled before another member takes the partitions over.
+// revoked commits what is handled before another member takes the partitions over. Polls wait for it, whatever
+// their context says, so it has its bound.
 func (c *Consumer) revoked(ctx context.Context, client *kgo.Client, parts map[string][]int32) {
-	if err := client.CommitMarkedOffsets(ctx); err != nil {
+	bounded, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	if err := client.CommitMarkedOffsets(bounded); err != nil {
 		c.deps.Log.WarnContext(ctx, "committing offsets failed", "err", err)
 	}
 	c.lost(ctx, client, parts)

@@ -3,11 +3,12 @@ package simulation
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"holdfast/check"
+	"holdfast/check/audit"
 	"holdfast/client"
 	"holdfast/shop"
-	"holdfast/test/books"
 )
 
 // sights are what the simulation saw itself do; see races.
@@ -88,13 +89,25 @@ func (w *World) judgeCancels(orders []shop.Order, sent []*sentOrder) {
 	}
 }
 
-// judgeStores looks into the databases of the stopped process.
+// auditGrace is how long the audit looks again at what is wrong: nothing changes any more.
+const auditGrace = 100 * time.Millisecond
+
+// judgeStores has the databases of the stopped process audited, in virtual time, as they were written.
 func (w *World) judgeStores() {
-	found, err := books.Look(w.seen.dir)
+	cfg := audit.Config{Data: w.seen.dir, AtRest: true, Grace: auditGrace}
+	cfg.PSP, cfg.Carrier = audit.SimulatorLedgers(w.dir)
+	r, err := audit.Run(context.Background(), cfg)
 	if err != nil {
 		w.violate("X2", "", "the stores cannot be read: %v", err)
+		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.found = append(w.found, found...)
+	for _, x := range r.Results {
+		if x.Verdict == audit.Pass || x.Verdict == audit.NotCheckable {
+			continue
+		}
+		w.violate(x.ID, "", "stores: %s, %d wrong, %d open", x.Verdict, x.Wrong, x.Open)
+		for _, o := range x.Items {
+			w.violate(x.ID, o.ID, "stores: %s", o.Detail)
+		}
+	}
 }

@@ -148,16 +148,20 @@ func runSeed(t *testing.T, seed uint64, template, dir string) (r *Result) {
 	}()
 	var err error
 	t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+		number := ""
 		defer func() {
-			// synctest panics over goroutines that are left. Where the seed has been judged nothing is lost
-			// by them: the client of the bus leaves one behind, rarely, when a group is left.
+			// synctest panics over goroutines that are left. What they wait for is kept, and the other seeds go on.
 			if p := recover(); p != nil && r == nil {
 				panic(p)
 			} else if p != nil {
-				t.Logf("seed %d: %v", seed, p)
+				r.World.violate("X1", "", "%v:\n%s", p, strings.Join(leftIn(number), "\n\n"))
+				r.Violations = r.World.found
 			}
 		}()
-		synctest.Test(t, func(*testing.T) { r, err = simulate(NewPlan(seed), template, home) })
+		synctest.Test(t, func(*testing.T) {
+			number = bubbleNumber()
+			r, err = simulate(NewPlan(seed), template, home)
+		})
 	})
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
