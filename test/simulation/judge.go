@@ -14,8 +14,8 @@ import (
 // sights are what the simulation saw itself do; see races.
 type sights struct {
 	gentle, busLost, trapped, failedStarts int
-	attention                              int
-	sentNotMarked                          int // crashes with an event on the bus whose row says it is unsent
+	retried                                map[shop.OrderID]bool // by an operator
+	sentNotMarked                          int                   // crashes with an event on the bus whose row says it is unsent
 	final                                  []shop.Order
 	money                                  []check.MoneyEntry
 	parcels                                []check.ParcelEntry

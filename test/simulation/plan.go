@@ -18,6 +18,7 @@ type Plan struct {
 	Faults   []Fault
 	Parties  []PartyFault
 	Stops    []Stop
+	Operator []time.Duration // when somebody has what needs attention tried again
 }
 
 // Settings are those that races depend on.
@@ -106,6 +107,7 @@ func NewPlan(seed uint64) Plan {
 	if d.one(4) {
 		p.Settings.ReservationTTL = d.between(time.Second, 20*time.Second)
 	}
+	p.attention()
 	orders := 10 + d.IntN(20)
 	hot := d.one(3)
 	for i := range orders {
@@ -127,6 +129,25 @@ func NewPlan(seed uint64) Plan {
 		p.Stops = append(p.Stops, d.stop())
 	}
 	return p
+}
+
+// attention has some seeds leave an undo to an operator, who may act before the faults have ended, or too
+// soon. It has dice of its own, so that the rest of a seed stays what it was.
+func (p *Plan) attention() {
+	d := dice{rand.New(rand.NewPCG(p.Seed, 0xa77e))}
+	if !d.one(8) {
+		return
+	}
+	p.Settings.FewFailures = true
+	for i := range 1 + d.IntN(2) {
+		o := d.order(i, false)
+		o.Key, o.Payment, o.Postal, o.Lines = fmt.Sprintf("attention-%d", i), "tok_void_fails_10", "10115", []shop.PlaceLine{{SKU: "PLENTY", Quantity: 1}}
+		o.Unknown, o.Repeats, o.Cancels = false, 3, []time.Duration{d.between(50*time.Millisecond, 3*time.Second)}
+		p.Orders = append(p.Orders, o)
+	}
+	for range d.IntN(3) {
+		p.Operator = append(p.Operator, d.upTo(faultTime))
+	}
 }
 
 func (d dice) order(i int, hot bool) PlannedOrder {

@@ -18,23 +18,22 @@ import (
 // outside parties and the stores have on record, never by what the product says of its inside.
 var Must = map[string]string{
 	"cancel against ship":            "the carrier was told to keep a parcel, or a cancel came too late",
-	"cancel against capture":         "a cancel was under way while the money was taken",
-	"expiry against payment":         "a reservation ran out, and the provider had authorised",
+	"cancel against capture":         "the money was taken between a cancel and its answer, after one without an answer, or after the undo that it brought about had begun",
+	"expiry against payment":         "a reservation ran out, and the provider authorised",
 	"success after the undo began":   "the provider authorised after the order had begun to be undone",
-	"refund or void failing":         "the provider failed an undo that it did later",
-	"step after its tombstone":       "a step's undo was there before the step",
-	"webhook before the answer":      "a webhook came before the call that it is about was answered",
+	"undo failing":                   "the provider failed an undo that it did later",
+	"undo before its step":           "a step was undone before it was asked for, and left its tombstone",
+	"webhook before the answer":      "a webhook of an authorisation was stored before an answer to the call was",
 	"order of unknown outcome":       "an order is there whose customer was never told",
 	"crash between send and mark":    "at a crash an event was on the bus, and its row unsent",
-	"events delivered again":         "the bus was lost, and all was sent again",
+	"bus lost":                       "the process died, and its bus came back empty",
 	"death at a write":               "a process died at a chosen write",
-	"needs attention, then repaired": "an operator's retry brought an order to its end",
+	"needs attention, then repaired": "an operator had an order tried again that needed attention, and it has ended",
 }
 
 // races counts what of Must has happened.
 func (w *World) races() map[string]int {
-	n := map[string]int{"death at a write": w.seen.trapped, "events delivered again": w.seen.busLost, "crash between send and mark": w.seen.sentNotMarked,
-		"needs attention, then repaired": w.seen.attention}
+	n := map[string]int{"death at a write": w.seen.trapped, "bus lost": w.seen.busLost, "crash between send and mark": w.seen.sentNotMarked}
 	told := map[string]*sentOrder{}
 	for _, s := range w.seen.sent {
 		told[s.plan.Key] = s
@@ -42,6 +41,9 @@ func (w *World) races() map[string]int {
 	for _, o := range w.seen.final {
 		if s := told[o.ExternalID]; s != nil && s.id == "" {
 			n["order of unknown outcome"]++
+		}
+		if w.seen.retried[o.ID] && o.Status.Final() {
+			n["needs attention, then repaired"]++
 		}
 	}
 	for _, p := range w.seen.parcels {
@@ -91,7 +93,7 @@ func (w *World) storeRaces(n map[string]int) error {
 		case e.Note == "undo_failed":
 			failed[e.Authorisation] = true
 		case (e.Entry == "voided" || e.Entry == "refunded") && failed[e.Authorisation]:
-			n["refund or void failing"]++
+			n["undo failing"]++
 		case e.Entry == "authorised" && !undone[e.Reference].IsZero() && e.At.After(undone[e.Reference]):
 			n["success after the undo began"]++
 		case e.Entry == "captured":
@@ -100,15 +102,17 @@ func (w *World) storeRaces(n map[string]int) error {
 	}
 	for _, s := range w.seen.sent {
 		for _, c := range s.cancels {
-			if at := taken[string(s.id)]; !at.IsZero() && at.After(w.began.Add(c.asked)) && (c.answered == 0 || at.Before(w.began.Add(c.answered+maxTrap))) {
+			at, undo := taken[string(s.id)], undone[string(s.id)]
+			late := c.answered == 0 || at.Before(w.began.Add(c.answered)) || !undo.IsZero() && at.After(undo)
+			if at.After(w.began.Add(c.asked)) && late {
 				n["cancel against capture"]++
 			}
 		}
 	}
 	return errors.Join(
 		count(w.seen.dir, "payment", `SELECT count(*) FROM webhooks w JOIN call_attempts a ON a.order_id = w.order_id AND a.operation = 'authorise' AND w.kind LIKE 'authoris%' AND a.at > w.at`, n, "webhook before the answer"),
-		count(w.seen.dir, "inventory", `SELECT count(*) FROM outbox WHERE type = 'StockReleased' AND version = 1`, n, "step after its tombstone"),
-		count(w.seen.dir, "payment", `SELECT count(*) FROM outbox WHERE type = 'PaymentCancelled' AND version = 1`, n, "step after its tombstone"))
+		count(w.seen.dir, "inventory", `SELECT count(*) FROM outbox WHERE type = 'StockReleased' AND version = 1`, n, "undo before its step"),
+		count(w.seen.dir, "payment", `SELECT count(*) FROM outbox WHERE type = 'PaymentCancelled' AND version = 1`, n, "undo before its step"))
 }
 
 func open(dir, service string) (*sql.DB, error) {

@@ -27,7 +27,6 @@ const (
 	seedsVariable = "HOLDFAST_TEST_SEEDS" // how many
 	seedVariable  = "HOLDFAST_TEST_SEED"  // the first one
 	keepVariable  = "HOLDFAST_TEST_KEEP"  // a directory for what is left of seeds that failed
-	racesVariable = "HOLDFAST_TEST_RACES" // any value: the races must all have been seen
 )
 
 // fewSeeds is how many are run where nothing is said.

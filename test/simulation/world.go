@@ -58,6 +58,7 @@ const (
 // simulate runs a plan in the present bubble. template is a data directory with the items and their stock.
 func simulate(plan Plan, template, dir string) (*Result, error) {
 	w := &World{plan: plan, dir: dir, net: NewNetwork(ports()), procs: map[string]*process{}, lives: map[string]int{}}
+	w.seen.retried = map[shop.OrderID]bool{}
 	time.Sleep(time.Hour) // the template was made at the same virtual time
 	data := filepath.Join(dir, "holdfast-0")
 	if err := copyTree(template, data, ""); err != nil {
@@ -109,6 +110,9 @@ func (w *World) busy() []*sentOrder {
 	}
 	for _, f := range w.plan.Parties {
 		group.Go(func() { w.partyFault(f) })
+	}
+	for _, at := range w.plan.Operator {
+		group.Go(func() { w.operate(at) })
 	}
 	stops := slices.Clone(w.plan.Stops)
 	slices.SortStableFunc(stops, func(a, b Stop) int { return int(a.At - b.At) })
@@ -228,14 +232,39 @@ func (w *World) retry(ctx context.Context, api *client.Client) bool {
 	if err != nil {
 		w.violate("X1", "", "after the faults had ended: %v", err)
 	}
-	for _, o := range page.Items {
-		w.seen.attention++
-		w.ask(http.MethodPost, url(portAdmin)+"/admin/v1/orders/"+string(o.ID)+"/retry", nil, nil)
-	}
+	w.retryAll(page.Items)
 	if len(page.Items) > 0 {
 		time.Sleep(quietTime)
 	}
 	return len(page.Items) > 0
+}
+
+func (w *World) retryAll(orders []shop.Order) {
+	for _, o := range orders {
+		if status := w.ask(http.MethodPost, url(portAdmin)+"/admin/v1/orders/"+string(o.ID)+"/retry", nil, nil); status/100 == 2 {
+			w.mu.Lock()
+			w.seen.retried[o.ID] = true
+			w.mu.Unlock()
+		}
+	}
+}
+
+// operate is an operator who acts while things go wrong, if Holdfast is there.
+func (w *World) operate(at time.Duration) {
+	w.until(at)
+	ctx, cancel := context.WithTimeout(context.Background(), quietTime)
+	defer cancel()
+	api, err := client.New(url(portAPI), w.key, w.operator)
+	if err != nil {
+		w.violate("X2", "", "the simulation itself: %v", err)
+		return
+	}
+	page, err := api.ListOrders(ctx, shop.OrderQuery{Status: shop.NeedsAttention, Limit: 200})
+	if err != nil {
+		w.note("operator: %v", err)
+		return
+	}
+	w.retryAll(page.Items)
 }
 
 // maxRetries is how often an operator tries what needs attention.
