@@ -13,14 +13,14 @@ import (
 
 // sights are what the simulation saw itself do; see races.
 type sights struct {
-	gentle, busLost, trapped, failedStarts int
-	retried                                map[shop.OrderID]bool // by an operator
-	sentNotMarked                          int                   // crashes with an event on the bus whose row says it is unsent
-	final                                  []shop.Order
-	money                                  []check.MoneyEntry
-	parcels                                []check.ParcelEntry
-	sent                                   []*sentOrder
-	dir                                    string
+	busLost, trapped int
+	retried          map[shop.OrderID]bool // by an operator
+	sentNotMarked    int                   // crashes with an event on the bus whose row says it is unsent
+	final            []shop.Order
+	money            []check.MoneyEntry
+	parcels          []check.ParcelEntry
+	sent             []*sentOrder
+	dir              string
 }
 
 // judge compares the world at rest with what the customers were told.

@@ -170,8 +170,8 @@ func (w *World) stop(s Stop) error {
 		}
 		old.cancel()
 		<-old.done
-		if s.Gently {
-			w.seen.gentle++
+		if s.Gently && old.err != nil {
+			w.violate("X1", "", "%s did not stop in order: %v", s.Process, old.err)
 		}
 		time.Sleep(s.Down)
 		w.start(s.Process, old.dir)
@@ -232,7 +232,6 @@ func (w *World) start(name, dir string) {
 			return
 		case <-p.done:
 			w.note("%s ended while it started: %v", name, p.err)
-			w.seen.failedStarts++
 			if try >= maxStarts {
 				w.violate("X1", "", "%s does not start: %v", name, p.err)
 				return
