@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -258,7 +259,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
 func wrap(op string, c *conn, err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
 	return &net.OpError{Op: op, Net: "tcp", Source: c.local, Addr: c.remote, Err: err}

@@ -30,15 +30,14 @@ type Event struct {
 type sentOrder struct {
 	plan PlannedOrder
 
-	mu       sync.Mutex
-	id       shop.OrderID
-	total    shop.Amount
-	refused  int // the status, where the first answer refuses for good
-	code     string
-	doubt    bool // a request got no answer that tells whether it was stored
-	version  int64
-	cancels  []cancelled
-	dispatch bool // a cancel came too late
+	mu      sync.Mutex
+	id      shop.OrderID
+	total   shop.Amount
+	refused int // the status, where the first answer refuses for good
+	code    string
+	doubt   bool // a request got no answer that tells whether it was stored
+	version int64
+	cancels []cancelled
 }
 
 type cancelled struct {
