@@ -66,7 +66,7 @@ mutants: ## break the product in every known way; each check must fail: make mut
 	$(GO) run ./test/mutants $(if $(AREA),-area $(AREA)) $(if $(SINCE),-since $(SINCE)) $(if $(CLEAN),-clean $(CLEAN))
 
 simulate: ## run it in virtual time, with the faults of each seed: make simulate SEEDS=10000
-	HOLDFAST_TEST_SEEDS=$(SEEDS) $(GO) test -v -count=1 -timeout 0 -run TestSeeds ./test/simulation
+	HOLDFAST_TEST_SEEDS=$(SEEDS) $(GO) test -tags synctests -v -count=1 -timeout 0 -run TestSeeds ./test/simulation
 
 clean: ## remove what was built; data stays
 	rm -rf bin

@@ -39,9 +39,11 @@ const manySeeds = 300
 func again(t *testing.T) {
 	t.Helper()
 	args := []string{"test", "-tags", "synctests", "-count=1", "-v", "-run", "^" + t.Name() + "$"}
+	timeout := time.Duration(0) // none
 	if end, ok := t.Deadline(); ok {
-		args = append(args, "-timeout", time.Until(end).String())
+		timeout = time.Until(end)
 	}
+	args = append(args, "-timeout", timeout.String())
 	out, err := exec.CommandContext(t.Context(), "go", append(args, "holdfast/test/simulation")...).CombinedOutput()
 	for line := range strings.Lines(string(out)) {
 		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(line, "--- PASS") {
