@@ -19,7 +19,7 @@ type mutant struct{ name, file, old, new string }
 
 var mutants = []mutant{
 	{"a payment that was closed before it was asked for leaves no tombstone", "svc/payment/steps.go",
-		"p.undo = true\n\t\treturn b.emit(p, traceParent, nil)", "p.undo = true\n\t\tdelete(b.payments, id)\n\t\treturn b.emit(p, traceParent, nil)"},
+		"p.undo, p.saga = true, saga\n\t\treturn b.emit(p, traceParent, nil)", "p.undo, p.saga = true, saga\n\t\tdelete(b.payments, id)\n\t\treturn b.emit(p, traceParent, nil)"},
 	{"a stock reservation that was released before it was made leaves no tombstone", "svc/inventory/consumer.go",
 		"r.Status = shop.StockReleased\n\t\treturn b.emit(r, e, nil)", "r.Status = shop.StockReleased\n\t\tdelete(b.reservations, e.OrderID)\n\t\treturn b.emit(r, e, nil)"},
 	{"an answer that does not come is a failure, and nobody asks", "svc/payment/perform.go",
