@@ -229,7 +229,7 @@ func TestField_eshop_AckOnException(t *testing.T) {
 		if len(letters) != 1 || string(l.Value) != string(poison.Value) || header(l, "ce_id") != "evt_poison" || header(l, "dlq_consumer") != "inventory" || header(l, "dlq_cause") == "" {
 			t.Errorf("%d letters, the first: %s %v", len(letters), l.Value, l.Headers)
 		}
-		s.Verify(t)
+		s.Verify(t, "ord_poison") // which the books rightly miss
 	})
 }
 
@@ -326,15 +326,19 @@ func TestField_ftgo111_StuckPending(t *testing.T) {
 		s = harness.Start(t, cfg)
 		fulfilled(t, s, ids)
 		redriven := 0
+		var lost []shop.OrderID // events, which the books rightly miss
 		for _, r := range tape(t, cfg.Bus.Seeds[0], shop.TopicOrders) {
-			if r.Offset >= before-5 && header(r, "ce_type") == string(shop.EventOrderRedriven) {
+			switch {
+			case r.Offset < before:
+				lost = append(lost, shop.OrderID(header(r, "ce_id")))
+			case header(r, "ce_type") == string(shop.EventOrderRedriven):
 				redriven++
 			}
 		}
 		if redriven < len(ids) {
 			t.Errorf("%d orders were driven again, want %d: their events were not lost", redriven, len(ids))
 		}
-		s.Verify(t)
+		s.Verify(t, lost...)
 	})
 }
 
