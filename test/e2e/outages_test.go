@@ -196,7 +196,7 @@ func TestBusDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	placed := s.orders(t, 20, "tok_ok", "10115")
-	eventually(t, "the breaker opens", func() bool { return s.policy(t, "bus.send", "breaker").State != "closed" })
+	eventually(t, "the breaker opens", func() bool { return s.policy(t, "bus.send", "breaker").State == "open" })
 	placed = append(placed, s.orders(t, 5, "tok_ok", "10115")...)
 	again, err := embedded.New(embedded.Config{Dir: dir, Addr: addr}, fakes.Deps(t))
 	if err != nil {
