@@ -169,7 +169,7 @@ func TestField_eshopOC1340_OutboxRelay(t *testing.T) {
 		s := started(t, cfg)
 		b.stop()
 		ids := many(t, s, 30)
-		harness.Eventually(t, "sends fail", func() bool { return opened(t, s, "bus.send") })
+		harness.Eventually(t, "sends fail", func() bool { return opened(t, s, "bus.send") || s.Policy(t, "bus.send", "breaker").Failures > 0 })
 		if err := s.Stop(); err != nil { // with all of it unsent
 			t.Fatal(err)
 		}
