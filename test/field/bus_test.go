@@ -163,13 +163,19 @@ func fulfilled(t *testing.T, s *harness.System, ids []shop.OrderID) {
 	}
 }
 
+// failing tells whether events have been sent in vain.
+func failing(t *testing.T, s *harness.System) bool {
+	t.Helper()
+	return opened(t, s, "bus.send") || s.Policy(t, "bus.send", "breaker").Failures > 0
+}
+
 func TestField_eshopOC1340_OutboxRelay(t *testing.T) {
 	each(t, func(t *testing.T, cfg local.Config) {
 		b := newBroker(t, &cfg)
 		s := started(t, cfg)
 		b.stop()
 		ids := many(t, s, 30)
-		harness.Eventually(t, "sends fail", func() bool { return opened(t, s, "bus.send") || s.Policy(t, "bus.send", "breaker").Failures > 0 })
+		harness.Eventually(t, "sends fail", func() bool { return failing(t, s) })
 		if err := s.Stop(); err != nil { // with all of it unsent
 			t.Fatal(err)
 		}
@@ -195,6 +201,7 @@ func TestField_otel1590_BrokerRestart(t *testing.T) {
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("20 orders took %s without a broker", took)
 			}
+			harness.Eventually(t, "sends fail", func() bool { return failing(t, s) })
 			b.start()
 			ids = append(ids, many(t, s, 5)...)
 			fulfilled(t, s, ids)

@@ -125,13 +125,17 @@ func strip(body string) string {
 func TestField_temporal122_Rollup(t *testing.T) {
 	each(t, func(t *testing.T, cfg local.Config) {
 		s := started(t, cfg)
-		s.Item(t, "FEW", 300, 1)
+		s.Item(t, "FEW", 300, 10)
 		place := func(payment, postal string, few int64) shop.OrderID {
 			return s.Place(t, harness.Command(payment, postal, harness.Line("TEA", 2), harness.Line("FEW", few))).ID
 		}
-		short, declined, refused := place("tok_ok", "10115", 2), place("tok_declined", "10115", 1), place("tok_ok", "00001", 1)
-		for _, id := range []shop.OrderID{short, declined, refused} {
-			rolled(t, s.Until(t, id, shop.Rejected, shop.Fulfilled, shop.Confirmed), shop.Rejected)
+		for id, why := range map[shop.OrderID]shop.Reason{place("tok_ok", "10115", 11): shop.ReasonOutOfStock,
+			place("tok_declined", "10115", 1): shop.ReasonPaymentDeclined, place("tok_ok", "00001", 1): shop.ReasonNotShippable} {
+			o := s.Until(t, id, shop.Rejected, shop.Fulfilled, shop.Confirmed)
+			rolled(t, o, shop.Rejected)
+			if o.Reason != why {
+				t.Errorf("%s is %s for %q, want %q", id, o.Status, o.Reason, why)
+			}
 		}
 		held := s.Until(t, place("tok_ok", "00005", 1), shop.Confirmed)
 		rolled(t, held, shop.Confirmed)
