@@ -55,7 +55,7 @@ func elsewhere() []Mutant {
 			Check: field("otel3737_Decline500", "SQLite", "rejected (payment_unavailable)")},
 		{Name: "field-undo-once", Proves: "field: FTGO 107", Breaks: "an undo that fails is not tried again",
 			Edits: edit(performFile, "	return s.cfg.UndoFailures\n", "	return 1\n"),
-			Check: field("ftgo107_Compensation", "SQLite", "wanted [cancelled]")},
+			Check: field("ftgo107_Compensation", "SQLite", "never: void failed")},
 		{Name: "field-operator-unheard", Proves: "field: Eventuate 75", Breaks: "an operator's word does not drive an order that waits for it",
 			Edits: edit(commandsFile, "		return b.redrive(r, telemetry.TraceParent(ctx))\n", "		return nil\n"),
 			Check: field("eventuate75_FailedCompensation", "SQLite", "wanted [cancelled]")},
