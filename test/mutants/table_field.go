@@ -1,5 +1,7 @@
 package main
 
+import "slices"
+
 // field is the test of something that went wrong in another order system, see docs/field-bugs.md.
 func field(row, store, says string) Check {
 	return Check{Package: "./test/field", Run: "^TestField_" + row + "$/^" + store + "$", Says: says}
@@ -7,7 +9,10 @@ func field(row, store, says string) Check {
 
 // elsewhere are mutants that bring to Holdfast what went wrong in other order systems: the row of each must
 // notice.
-func elsewhere() []Mutant {
+func elsewhere() []Mutant { return slices.Concat(samples(), shops()) }
+
+// samples are of order systems that show how it is done.
+func samples() []Mutant {
 	return []Mutant{
 		{Name: "field-read-by-anybody", Proves: "field: eShop 996", Breaks: "an order is shown to whoever knows its id",
 			Edits: edit("svc/order/service.go", "	if found == nil || found.caller != caller {\n", "	if found == nil {\n"),
@@ -71,6 +76,12 @@ func elsewhere() []Mutant {
 		{Name: "field-no-retry", Proves: "field: AWS retail sample, retry", Breaks: "a call to an outside party is never repeated",
 			Edits: edit("resilience/run.go", "	if v.Outcome != Failure || !v.Retryable || r.once || r.ctx.Err() != nil {\n", "	if v.Outcome != Failure || !v.Retryable || r.once || r.ctx != nil {\n"),
 			Check: field("awsretail_RetryNeverActs", "SQLite", "never: the retry acts")},
+	}
+}
+
+// shops are of commerce platforms, and of libraries for events.
+func shops() []Mutant {
+	return []Mutant{
 		{Name: "field-lines-not-summed", Proves: "field: Medusa 16502", Breaks: "two lines of one item are compared with the stock one by one",
 			Edits: edit(inventoryFile, "		need[l.SKU] += l.Quantity\n", "		need[l.SKU] = l.Quantity\n"),
 			Check: field("medusa16502_SameSkuTwice", "SQLite", "wanted [rejected fulfilled]")},
