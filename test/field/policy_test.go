@@ -1,10 +1,14 @@
 package field_test
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,6 +87,26 @@ func TestField_watermill467_DeadContextRetry(t *testing.T) {
 		}
 		t.Logf("fulfilled after %s", time.Since(began))
 		s.Verify(t)
+	})
+	// Calls that move money or parcels are repeated by way of the store, each as a call of its own. The question
+	// for the rates is repeated at once: here it is asked once only, and its first attempt is never answered.
+	t.Run("rates", func(t *testing.T) {
+		var asked atomic.Int64
+		carrier := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v1/rates" && asked.Add(1) == 1 {
+				<-r.Context().Done()
+				return
+			}
+			_, _ = io.WriteString(w, `{"rates":[{"country":"*","amount":777}]}`)
+		}))
+		t.Cleanup(carrier.Close)
+		cfg := harness.Quick(t, "sqlite")
+		cfg.Shipping.CarrierURL, cfg.Shipping.RatesEvery = carrier.URL, time.Hour
+		cfg.Shipping.Carrier.Rates.Timeout = resilience.TimeoutConfig{Attempt: 200 * time.Millisecond, Total: 10 * time.Second}
+		s := started(t, cfg)
+		harness.Eventually(t, "the carrier's fee is known by the second attempt", func() bool {
+			return s.Place(t, harness.Command("tok_ok", "10115", harness.Line("TEA", 1))).Shipping == 777
+		})
 	})
 }
 
