@@ -101,12 +101,6 @@ func shops() []Mutant {
 				{idemFile, " ON CONFLICT (caller, route, key) DO NOTHING", ""},
 			},
 			Check: field("saleor14358_Idempotency", "SQLite", "two answers")},
-		{Name: "field-overtaken", Proves: "field: Dekaf 3054", Breaks: "an order's later events are sent although an earlier one has failed",
-			Edits: []Edit{
-				{relayFile, "			outage = refused[0].err // the bus, rather than some lanes\n			break\n", "			outage = refused[0].err // the bus, rather than some lanes\n"},
-				{relayFile, "		wave = without(wave, stuck)\n", ""},
-			},
-			Check: field("dekaf3054_OvertakeAfterFailure", "SQLite", "overtook")},
 		{Name: "field-dead-context", Proves: "field: Watermill 467", Breaks: "the time of the first attempt is that of all",
 			Edits: edit("resilience/run.go", "		f.ctx, f.cancel = within(r.ctx, r.set.attempt, t)\n", "		f.ctx, f.cancel = within(r.ctx, r.set.attempt, t)\n		r.ctx = f.ctx\n"),
 			Check: field("watermill467_DeadContextRetry", "rates", "never: the carrier's fee is known by the second attempt")},
