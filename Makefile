@@ -63,7 +63,7 @@ crash: ## kill it at random instants: make crash N=200
 	HOLDFAST_TEST_CYCLES=$(N) $(GO) test -v -count=1 -timeout 2h -run TestKillAtAnyTime ./test/crash
 
 mutants: ## break the product in every known way; each check must fail: make mutants AREA=svc/payment SINCE=main CLEAN=20
-	$(GO) run ./test/mutants $(if $(AREA),-area $(AREA)) $(if $(SINCE),-since $(SINCE)) $(if $(CLEAN),-clean $(CLEAN))
+	$(GO) run ./test/mutants $(if $(AREA),-area $(AREA)) $(if $(SINCE),-since $(SINCE)) $(if $(WITHIN),-within $(WITHIN)) $(if $(CLEAN),-clean $(CLEAN))
 
 simulate: ## run it in virtual time, with the faults of each seed: make simulate SEEDS=10000
 	HOLDFAST_TEST_SEEDS=$(SEEDS) $(GO) test -tags synctests -v -count=1 -timeout 0 -run TestSeeds ./test/simulation

@@ -32,7 +32,7 @@ func TestBreakerTellsItsStory(t *testing.T) {
 		result(t, b, resilience.Success)
 		slow := make([]resilience.Permit, 4)
 		for i := range slow {
-			slow[i] = must(b.Acquire())
+			slow[i] = admitted(t, b)
 		}
 		time.Sleep(time.Second)
 		for i := range slow {
@@ -67,7 +67,7 @@ func TestBreakerReady(t *testing.T) {
 		time.Sleep(700 * time.Millisecond)
 		is(t, "due", p.Ready(), resilience.Readiness{Ready: true})
 		is(t, "state, which asking does not change", p.Breaker().State(), resilience.Open)
-		first, second := must(p.Breaker().Acquire()), must(p.Breaker().Acquire())
+		first, second := admitted(t, p.Breaker()), admitted(t, p.Breaker())
 		is(t, "probing", p.Ready(), resilience.Readiness{Reason: resilience.ReasonProbing, Wait: 10 * time.Second})
 		first.Done(resilience.Success)
 		is(t, "a place is free", p.Ready(), resilience.Readiness{Ready: true})
@@ -88,7 +88,7 @@ func TestBreakerReconfigure(t *testing.T) {
 		for i := range 60 {
 			result(t, b, []resilience.Outcome{resilience.Success, resilience.Failure}[i%2])
 		}
-		old := must(b.Acquire())
+		old := admitted(t, b)
 		change := func(f func(c *resilience.BreakerConfig), want resilience.Counts) {
 			t.Helper()
 			f(&c)

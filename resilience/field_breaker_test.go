@@ -40,13 +40,13 @@ func TestField03_StaleResult(t *testing.T) {
 				b := newBreaker(quiet(), &r)
 				old := make([]resilience.Permit, 10)
 				for i := range old {
-					old[i] = must(b.Acquire())
+					old[i] = admitted(t, b)
 				}
 				open(t, b)
 				old[0].Done(o)
 				is(t, "state after a result while open", b.State(), resilience.Open)
 				time.Sleep(time.Second)
-				probe := must(b.Acquire())
+				probe := admitted(t, b)
 				for i := 1; i < 6; i++ {
 					old[i].Done(o)
 				}
@@ -54,7 +54,7 @@ func TestField03_StaleResult(t *testing.T) {
 				is(t, "state after results while half-open", s.State, resilience.HalfOpen)
 				is(t, "probes", s.Probes, 1)
 				is(t, "probes succeeded", s.ProbesOK, 0)
-				second := must(b.Acquire())
+				second := admitted(t, b)
 				if _, err := b.Acquire(); err == nil {
 					t.Error("a third probe was admitted")
 				}
@@ -75,7 +75,7 @@ func TestField04_FencedResultsVanish(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var r recorder
 		b := newBreaker(quiet(), &r)
-		old := must(b.Acquire())
+		old := admitted(t, b)
 		open(t, b)
 		old.Done(resilience.Success)
 		old.Done(resilience.Success) // a second time does nothing
@@ -145,7 +145,7 @@ func TestField05_HungProbe(t *testing.T) {
 		b := newBreaker(c, nil)
 		open(t, b)
 		time.Sleep(c.OpenFor)
-		hung := must(b.Acquire())
+		hung := admitted(t, b)
 		_, err := b.Acquire()
 		isErr(t, err, resilience.ErrOpen)
 		after, _ := resilience.RetryAfter(err)
@@ -155,7 +155,7 @@ func TestField05_HungProbe(t *testing.T) {
 			t.Error("admitted before the lease was over")
 		}
 		time.Sleep(time.Nanosecond)
-		next := must(b.Acquire())
+		next := admitted(t, b)
 		hung.Done(resilience.Failure)
 		is(t, "state after the hung probe's result", b.State(), resilience.HalfOpen)
 		is(t, "stale", b.Stats().Stale, uint64(1))
@@ -200,7 +200,7 @@ func TestField06_ReconfigureAddsNoProbe(t *testing.T) {
 		b := newBreaker(c, nil)
 		open(t, b)
 		time.Sleep(c.OpenFor)
-		first, second := must(b.Acquire()), must(b.Acquire())
+		first, second := admitted(t, b), admitted(t, b)
 		for _, probes := range []int{2, 1} {
 			c.Probes = probes
 			isErr(t, b.Reconfigure(c), nil)
@@ -216,7 +216,7 @@ func TestField06_ReconfigureAddsNoProbe(t *testing.T) {
 		c.Probes = 4
 		isErr(t, b.Reconfigure(c), nil)
 		for range 4 {
-			_ = must(b.Acquire())
+			_ = admitted(t, b)
 		}
 		is(t, "probes", b.Stats().Probes, 4)
 	})

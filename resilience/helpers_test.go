@@ -25,6 +25,16 @@ func must[T any](v T, err error) T {
 	return v
 }
 
+// admitted is the permit of a breaker that must give one.
+func admitted(t *testing.T, b *resilience.Breaker) resilience.Permit {
+	t.Helper()
+	p, err := b.Acquire()
+	if err != nil {
+		t.Fatalf("a call is refused: %v", err)
+	}
+	return p
+}
+
 // bubble runs a test in virtual time, beside others.
 func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()

@@ -132,6 +132,38 @@ func TestOrderHoldsOverFailures(t *testing.T) {
 	})
 }
 
+// TestCommitsOutOfOrder has a transaction commit after another one whose events have later positions, and
+// have been sent by then: its own are sent, too. SQLite has one writer, so that this cannot be there.
+func TestCommitsOutOfOrder(t *testing.T) {
+	t.Parallel()
+	db, s := stores.Postgres(t, outbox.Migrations()), newSender()
+	o := newOutbox(t, fast("a"), outbox.Parts{DB: db, Producer: s})
+	run(t, o.Run)
+	written, later, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- db.Update(testContext(t), func(ctx context.Context, tx *sqldb.Tx) error {
+			err := o.Append(ctx, tx, event(1, 1))
+			close(written)
+			select {
+			case <-later:
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	<-written
+	appendEvents(t, db, o, event(2, 1))
+	s.untilArrived(t, "2.1")
+	untilNumber(t, db, 0, unsent)
+	close(later)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	s.untilArrived(t, "1.1")
+	untilNumber(t, db, 0, unsent)
+}
+
 // TestOneUnacknowledgedPerLane looks into each Send: two events of a lane must never be in one, since
 // the bus may take the second and not the first.
 func TestOneUnacknowledgedPerLane(t *testing.T) {

@@ -31,9 +31,15 @@ func (r *results) passed(test, store string) {
 	r.of[test] = append(r.of[test], store)
 }
 
+// atOnce is how many tests run at once unless the command says so: they wait much more than they compute.
+const atOnce = "8"
+
 // TestMain compares the document with the rows and the results, after a run of everything.
 func TestMain(m *testing.M) {
-	flag.Parse()
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		panic(err)
+	}
+	flag.Parse() // what the command says comes later, and holds
 	code := m.Run()
 	if flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" && flag.Lookup("test.list").Value.String() == "" {
 		if err := compare(); err != nil {

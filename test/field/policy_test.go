@@ -1,10 +1,14 @@
 package field_test
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +31,13 @@ func accepted(t *testing.T, s *harness.System, n int) (ids []shop.OrderID, longe
 	return ids, longest
 }
 
+// opened tells whether a breaker keeps calls back. One that is switched off is not closed either.
+func opened(t *testing.T, s *harness.System, name string) bool {
+	t.Helper()
+	state := s.Policy(t, name, "breaker").State
+	return state == "open" || state == "half_open"
+}
+
 func TestField_boutique3474_PaymentDelay(t *testing.T) {
 	each(t, func(t *testing.T, cfg local.Config) {
 		cfg.Payment.Provider.CallTimeout = 3 * time.Second
@@ -45,7 +56,7 @@ func TestField_boutique3474_PaymentDelay(t *testing.T) {
 		if took >= 2*time.Second {
 			t.Errorf("with the provider gone an order took %s", took)
 		}
-		harness.Eventually(t, "the breaker opens", func() bool { return s.Policy(t, "psp.authorise", "breaker").State != "closed" })
+		harness.Eventually(t, "the breaker opens", func() bool { return opened(t, s, "psp.authorise") })
 		for _, id := range lost {
 			if o, err := s.GetOrder(t.Context(), id); err != nil || o.Status != shop.Pending {
 				t.Errorf("%s is %s: %v", id, o.Status, err)
@@ -76,6 +87,26 @@ func TestField_watermill467_DeadContextRetry(t *testing.T) {
 		}
 		t.Logf("fulfilled after %s", time.Since(began))
 		s.Verify(t)
+	})
+	// Calls that move money or parcels are repeated by way of the store, each as a call of its own. The question
+	// for the rates is repeated at once: here it is asked once only, and its first attempt is never answered.
+	t.Run("rates", func(t *testing.T) {
+		var asked atomic.Int64
+		carrier := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v1/rates" && asked.Add(1) == 1 {
+				<-r.Context().Done()
+				return
+			}
+			_, _ = io.WriteString(w, `{"rates":[{"country":"*","amount":777}]}`)
+		}))
+		t.Cleanup(carrier.Close)
+		cfg := harness.Quick(t, "sqlite")
+		cfg.Shipping.CarrierURL, cfg.Shipping.RatesEvery = carrier.URL, time.Hour
+		cfg.Shipping.Carrier.Rates.Timeout = resilience.TimeoutConfig{Attempt: 200 * time.Millisecond, Total: 10 * time.Second}
+		s := started(t, cfg)
+		harness.Eventually(t, "the carrier's fee is known by the second attempt", func() bool {
+			return s.Place(t, harness.Command("tok_ok", "10115", harness.Line("TEA", 1))).Shipping == 777
+		})
 	})
 }
 

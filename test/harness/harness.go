@@ -172,7 +172,7 @@ func Problem(t *testing.T, err error, code string) *client.Problem {
 }
 
 // Verify compares everything with the outside parties' ledgers, and has the stores checked. Orders that are
-// meant to wait for an operator are named.
+// meant to wait for an operator are named, and events that the test has lost.
 func (s *System) Verify(t *testing.T, waiting ...shop.OrderID) {
 	t.Helper()
 	w, err := check.Look(t.Context(), s.Client, check.Addresses(s.Addresses), "")

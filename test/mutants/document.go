@@ -20,6 +20,7 @@ policy that the row proves. The same checks must pass on the product as it is. [
 make mutants                       # all
 make mutants AREA=svc/payment      # those of a folder
 make mutants SINCE=main            # those whose file has changed since a commit
+make mutants WITHIN=6m             # begin none later than that, and name those left out: CI does so with those of the last commit
 make mutants CLEAN=20              # no mutant: each check 20 times on the product as it is; a failure is a false alarm
 ` + "```" + `
 

@@ -5,6 +5,7 @@
 //	go run ./test/mutants                      all of them
 //	go run ./test/mutants -area svc/payment    those of a folder
 //	go run ./test/mutants -since main          those whose file has changed since a commit
+//	go run ./test/mutants -within 6m           begin none later than that, and name those left out
 //	go run ./test/mutants -clean 20            no mutant: every check 20 times on the product as it is
 //
 // The work tree is not touched: the go command reads the broken file from elsewhere (its flag -overlay).
@@ -21,6 +22,7 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -36,6 +38,7 @@ func main() {
 type options struct {
 	area, name, since, doc string
 	clean                  int
+	within                 time.Duration
 	list, verbose          bool
 }
 
@@ -47,6 +50,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.since, "since", "", "only mutants whose file has changed since this `commit`")
 	flags.StringVar(&o.doc, "doc", "", "write the table to this `file` and run nothing")
 	flags.IntVar(&o.clean, "clean", 0, "run every check `n` times on the product as it is, and report false alarms")
+	flags.DurationVar(&o.within, "within", 0, "begin no mutant after this `time`, and name those left out; 0 is no bound")
 	flags.BoolVar(&o.list, "list", false, "list the mutants and run nothing")
 	flags.BoolVar(&o.verbose, "v", false, "show what the checks of survivors print")
 	if err := flags.Parse(args); err != nil {
@@ -73,7 +77,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 		return nil
 	}
-	w := &workshop{root: root, command: goTest, out: out, verbose: o.verbose, known: map[string]verdict{}}
+	w := &workshop{root: root, command: goTest, out: out, verbose: o.verbose, within: o.within, known: map[string]verdict{}}
 	if o.clean > 0 {
 		return w.clean(ctx, chosen, o.clean)
 	}

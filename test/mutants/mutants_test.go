@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestTable: every mutant fits the product as it is, and docs/mutants.md tells of them all.
@@ -96,6 +97,21 @@ func TestVerdicts(t *testing.T) {
 				t.Errorf("%v\n%s\nwant %s", err, &out, test.word)
 			}
 		})
+	}
+}
+
+// TestWithin: when its time is over the tool begins no further mutant, and says which.
+func TestWithin(t *testing.T) {
+	t.Parallel()
+	root := toy(t)
+	var out bytes.Buffer
+	w := &workshop{root: root, out: &out, within: time.Nanosecond, known: map[string]verdict{}, command: func(context.Context, string, string, Check, int) (result, error) {
+		t.Error("a mutant was begun")
+		return result{}, nil
+	}}
+	late := Mutant{Name: "late", Breaks: "it", Proves: "I1", Edits: edit("toy.go", "a + b", "a - b"), Check: Check{Package: ".", Run: "^TestAdd$"}}
+	if err := w.mutate(t.Context(), []Mutant{late}); err != nil || !strings.Contains(out.String(), "left out          late") || !strings.Contains(out.String(), "0 of 0") {
+		t.Errorf("%v\n%s", err, &out)
 	}
 }
 

@@ -32,7 +32,7 @@ func events() []Mutant {
 				{relayFile, "	query += ` ORDER BY u.pos LIMIT ?`\n", "	query += ` AND u.pos > ? ORDER BY u.pos LIMIT ?`\n	args = append(args, o.cursor)\n"},
 				{relayFile, "	o.measure(rows)\n", "	o.measure(rows)\n	if len(rows) > 0 {\n		o.cursor = rows[len(rows)-1].pos\n	}\n"},
 			},
-			Check: e2e("^TestHotSKU$/^postgres$", "is pending")},
+			Check: unit("platform/outbox", "^TestCommitsOutOfOrder$", "never: [1.1] arrived")},
 		{Name: "mark-before-send", Proves: "I13", Breaks: "the relay notes events as sent before it sends them",
 			Edits: edit(relayFile, "	for _, wave := range waves(rows) {\n", `	early := make([]int64, len(rows))
 	for i := range rows {
@@ -43,7 +43,7 @@ func events() []Mutant {
 	}
 	for _, wave := range waves(rows) {
 `),
-			Check: e2e("^TestBusDown$", "is pending")},
+			Check: unit("platform/outbox", "^TestOutageParksNothing$/^sqlite$", "never: 30 attempts")},
 		{Name: "lane-overtaken", Proves: "I12", Breaks: "two events of one order are on their way at once",
 			Edits: edit(relayFile, "		d := depth[r.lane()]\n", "		d := 0\n"),
 			Check: unit("platform/outbox", "^TestOneUnacknowledgedPerLane$", "two events of")},

@@ -37,6 +37,7 @@ type workshop struct {
 	command command
 	out     io.Writer
 	verbose bool
+	within  time.Duration      // after which no mutant is begun; 0 is no bound
 	known   map[string]verdict // of checks on the product as it is
 }
 
@@ -78,7 +79,14 @@ func goTest(ctx context.Context, root, overlay string, c Check, n int) (result, 
 // mutate runs each mutant's check on the product, where that was not done yet, and on the mutant.
 func (w *workshop) mutate(ctx context.Context, mutants []Mutant) error {
 	began, bad := time.Now(), 0
-	for _, m := range mutants {
+	for i, m := range mutants {
+		if w.within > 0 && time.Since(began) > w.within {
+			for _, left := range mutants[i:] {
+				fmt.Fprintf(w.out, "left out          %-34s %s\n", left.Name, left.Proves)
+			}
+			mutants = mutants[:i]
+			break
+		}
 		v := w.unmutated(ctx, m.Check)
 		if !v.bad {
 			var err error
