@@ -81,7 +81,7 @@ func TestStartExpired(t *testing.T) {
 // orders must be taken meanwhile: that is a warning.
 func TestStartOnTemporal(t *testing.T) {
 	t.Parallel()
-	s := engines.StartTemporald(t)
+	s := engines.StartTemporald(t, "--data", t.TempDir(), "--namespace", "default")
 	dsn, seeds := postgres.Databases(t, "saga"), kafka(t)
 	settings := func(changes ...string) map[string]string {
 		return with(with(good(), "target", "saga", "store.dsn", dsn, "bus.seeds", seeds, "temporal.address", s.Addr(), "services.inventory", "http://127.0.0.1:1",
