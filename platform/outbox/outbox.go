@@ -160,7 +160,7 @@ type Outbox struct {
 	wakeup  chan struct{}
 	wake    func()
 	lease   lease
-	blocked int64 // lanes of ours that wait for a retry or are parked; the relay's own
+	blocked int64     // lanes of ours that wait for a retry or are parked; the relay's own
 	out     bool      // the bus takes nothing; the relay's own
 	back    time.Time // when it took something again; the relay's own
 	ready   atomic.Bool
