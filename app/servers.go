@@ -135,7 +135,8 @@ func (a *App) wholeEdge() (*gateway.Gateway, error) {
 	}})
 }
 
-// operations makes the operator's handler.
+// operations makes the operator's handler. The bus is not among the checks: orders are taken without it, and a
+// balancer that heeds them would send nobody any.
 func (a *App) operations(admin *httpx.Server) error {
 	checks := []gateway.Check{{Name: "running", Check: func(context.Context) error {
 		if a.stopping.Load() || !a.started.Load() {
@@ -143,9 +144,6 @@ func (a *App) operations(admin *httpx.Server) error {
 		}
 		return nil
 	}}}
-	if a.producer != nil {
-		checks = append(checks, gateway.Check{Name: "bus", Check: a.producer.Ready})
-	}
 	for _, s := range a.stores {
 		checks = append(checks, gateway.Check{Name: s.service + " store", Check: s.db.Ping})
 	}

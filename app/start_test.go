@@ -37,6 +37,12 @@ func good() map[string]string {
 // start runs the daemon with settings until it ends or is ready, and returns its exit code and what it said.
 func start(t *testing.T, settings map[string]string) (code int, said string) {
 	t.Helper()
+	return until(t, settings, `"msg":"ready"`)
+}
+
+// until is start with other last words.
+func until(t *testing.T, settings map[string]string, words string) (code int, said string) {
+	t.Helper()
 	var environ []string
 	for name, value := range settings {
 		environ = append(environ, app.EnvPrefix+strings.ToUpper(strings.ReplaceAll(name, ".", "__"))+"="+value)
@@ -45,22 +51,23 @@ func start(t *testing.T, settings map[string]string) (code int, said string) {
 	defer cancel()
 	var out bytes.Buffer
 	began := time.Now()
-	code = app.Daemon(ctx, nil, environ, &readyWriter{&out, cancel})
+	code = app.Daemon(ctx, nil, environ, &lastWords{&out, []byte(words), cancel})
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("it took %s:\n%s", took, out.String())
 	}
 	return code, out.String()
 }
 
-// readyWriter stops the daemon once it says that it is ready.
-type readyWriter struct {
+// lastWords stops the daemon once it says them.
+type lastWords struct {
 	*bytes.Buffer
-	ready func()
+	words []byte
+	stop  func()
 }
 
-func (w *readyWriter) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte(`"msg":"ready"`)) {
-		w.ready()
+func (w *lastWords) Write(p []byte) (int, error) {
+	if bytes.Contains(p, w.words) {
+		w.stop()
 	}
 	return w.Buffer.Write(p)
 }

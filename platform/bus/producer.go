@@ -22,7 +22,7 @@ type Producer struct {
 	seconds metric.Float64Histogram
 }
 
-// NewProducer makes a producer; nothing is dialled before the first Send or Ready.
+// NewProducer makes a producer; nothing is dialled before the first Send.
 //
 // Every record waits for all in-sync replicas and is idempotent while the producer retries it. A Send
 // that gives up may leave a record that arrives nevertheless: consumers know an event by its id.
@@ -104,14 +104,6 @@ func sendError(err error) error {
 	default:
 		return unavailable("bus.Send", err)
 	}
-}
-
-// Ready returns nil when a broker answers.
-func (p *Producer) Ready(ctx context.Context) error {
-	if err := p.client.Ping(ctx); err != nil {
-		return unavailable("bus.Ready", err)
-	}
-	return nil
 }
 
 // Close ends the producer. Events still under way are failed.

@@ -212,21 +212,6 @@ func TestSendToPaused(t *testing.T) {
 	}
 }
 
-func TestReady(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, c *broker) {
-		p := producer(t, config(c))
-		if err := p.Ready(testContext(t)); err != nil {
-			t.Error(err)
-		}
-		nobody, _ := port(t)
-		p = producer(t, bus.Config{Seeds: []string{nobody}})
-		if err := p.Ready(testContext(t)); shop.KindOf(err) != shop.Unavailable {
-			t.Errorf("error %v", err)
-		}
-	})
-}
-
 func TestEnsureTopics(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, c *broker) {

@@ -160,7 +160,9 @@ type Outbox struct {
 	wakeup  chan struct{}
 	wake    func()
 	lease   lease
-	blocked int64 // lanes of ours that wait for a retry or are parked; the relay's own
+	blocked int64     // lanes of ours that wait for a retry or are parked; the relay's own
+	out     bool      // the bus takes nothing; the relay's own
+	back    time.Time // when it took something again; the relay's own
 	ready   atomic.Bool
 	lag     atomic.Int64 // see Backlog
 }
@@ -292,8 +294,8 @@ func slotOf(key shop.OrderID) int {
 }
 
 // Backlog is how long the event had waited that the relay of this process took up last. It grows where
-// more is written than can be sent. While the bus does not take events it is 0: then they wait for the
-// bus, and not because of too much work.
+// more is written than can be sent. While the bus does not take events it is 0, and what has waited for
+// the bus counts from its return: that is not because of too much work.
 func (o *Outbox) Backlog() time.Duration { return time.Duration(o.lag.Load()) }
 
 // Oldest returns how long the oldest unsent event has waited and how many wait. Events of parked

@@ -170,19 +170,33 @@ func (o *Outbox) round(ctx context.Context) (more bool, err error) {
 	if err := o.settle(ctx, sent, failed); err != nil {
 		return false, err
 	}
-	if outage != nil {
-		o.lag.Store(0)
-	}
+	o.heard(outage != nil, len(sent) > 0)
 	return outage == nil && len(rows) == o.cfg.Batch, outage
 }
 
-// measure notes how long the oldest of rows has waited.
+// measure notes how long the oldest of rows has waited, as far as the bus was there to take it. A bus that is
+// down is tried again and again, and each try may take seconds; it is down until it has taken something.
 func (o *Outbox) measure(rows []row) {
 	lag := time.Duration(0)
-	if len(rows) > 0 {
-		lag = max(0, o.deps.Clock.Now().Sub(rows[0].event.Time))
+	if len(rows) > 0 && !o.out {
+		since := rows[0].event.Time
+		if since.Before(o.back) {
+			since = o.back
+		}
+		lag = max(0, o.deps.Clock.Now().Sub(since))
 	}
 	o.lag.Store(int64(lag))
+}
+
+// heard notes whether the bus takes events.
+func (o *Outbox) heard(outage, took bool) {
+	switch {
+	case outage:
+		o.out = true
+		o.lag.Store(0)
+	case o.out && took:
+		o.out, o.back = false, o.deps.Clock.Now()
+	}
 }
 
 // waves divides rows so that each wave has one event of a lane, in order.

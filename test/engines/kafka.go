@@ -24,6 +24,8 @@ type KafkaConfig struct {
 	Users map[string]string
 	// TLS has clients speak TLS, and trust the authority of Kafka.Certificates.
 	TLS bool
+	// Expired has the broker show a certificate that was good until an hour ago; it goes with TLS.
+	Expired bool
 	// ClientCertificates demands one of every client; it goes with TLS.
 	ClientCertificates bool
 	// Properties are added to the broker's own, and win.
@@ -147,7 +149,7 @@ func newKafka(cfg KafkaConfig, dir string) (*Kafka, error) {
 	}
 	k := &Kafka{cfg: cfg, java: j, dir: dir, ports: [3]int(ports)}
 	if cfg.TLS {
-		if k.certs, err = makeCertificates(dir); err != nil {
+		if k.certs, err = makeCertificates(dir, cfg.Expired); err != nil {
 			return nil, fmt.Errorf("Kafka for tests: certificates: %w", err)
 		}
 	}

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"holdfast/test/engines"
 )
@@ -21,6 +24,7 @@ type Server struct {
 	s     *server
 	who   *syscall.Credential
 	port  int
+	login string // user, and password where it wants one
 	ended chan struct{}
 }
 
@@ -35,7 +39,7 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &Server{}
+	o := &Server{login: "holdfast"}
 	if o.who, err = account(); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +82,52 @@ func (o *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", o.port) }
 
 // DSN returns the address of a database of the server, which is there without being made if it is "postgres".
 func (o *Server) DSN(database string) string {
-	return fmt.Sprintf("postgres://holdfast@%s/%s?sslmode=disable", o.Addr(), database)
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", o.login, o.Addr(), database)
+}
+
+// Databases makes a database for each service and returns their address with {service} in it.
+func (o *Server) Databases(t testing.TB, services ...string) string {
+	t.Helper()
+	for _, service := range services {
+		o.exec(t, fmt.Sprintf(`CREATE DATABASE "holdfast_%s"`, service))
+	}
+	return o.DSN("holdfast_{service}")
+}
+
+// WantPassword has it let nobody in by the network without a password, as one in production does (SCRAM).
+func (o *Server) WantPassword(t testing.TB, password string) {
+	t.Helper()
+	o.exec(t, fmt.Sprintf(`ALTER USER holdfast PASSWORD '%s'`, password))
+	rules := "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+	if err := os.WriteFile(filepath.Join(o.s.dir, "data", "pg_hba.conf"), []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.exec(t, `SELECT pg_reload_conf()`)
+	o.login += ":" + password
+	for deadline := time.Now().Add(startLimit); o.lets(t, "holdfast") && time.Now().Before(deadline); { // it reads the rules a moment later
+	}
+}
+
+// lets tells whether it lets somebody in.
+func (o *Server) lets(t testing.TB, login string) bool {
+	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s@%s/postgres?sslmode=disable", login, o.Addr()))
+	if err != nil {
+		return false
+	}
+	_ = conn.Close(t.Context())
+	return true
+}
+
+func (o *Server) exec(t testing.TB, query string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), o.DSN("postgres"))
+	if err != nil {
+		t.Fatalf("throwaway PostgreSQL: %v", err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), query); err != nil {
+		t.Fatalf("throwaway PostgreSQL: %s: %v", query, err)
+	}
 }
 
 // Start starts it again and waits until it lets somebody in. What a killed one has left behind may keep it

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,8 +24,11 @@ import (
 // Services are those that have processes of their own, in the order in which they are started.
 var Services = []string{"inventory", "payment", "shipping", "order"}
 
-// Gateway is the name of the processes before them.
-const Gateway = "gateway"
+// Gateway is the name of the processes before them, and Saga of those that drive orchestrated orders.
+const (
+	Gateway = "gateway"
+	Saga    = "saga"
+)
 
 const (
 	key   = "key-of-the-split-test"
@@ -37,6 +41,9 @@ type Options struct {
 	Gateways int // 1 where it is 0
 	// Partitions of each topic, 4 where it is 0.
 	Partitions int
+	// Databases, Kafka and Temporal are where those are that a test has started; without them a shared PostgreSQL
+	// and a broker in this process are used, and no order is orchestrated. With a Temporal there is a process more.
+	Databases, Kafka, Temporal string
 	// Settings are added to every process, as in the environment: "payment.calls.lease".
 	Settings map[string]string
 }
@@ -50,6 +57,7 @@ type System struct {
 	t         testing.TB
 	dir       string
 	settings  []string
+	kinds     []string              // in the order of starting
 	processes map[string][]*Process // by service
 }
 
@@ -61,12 +69,21 @@ func Start(t testing.TB, o Options) *System {
 		o.Partitions = 4
 	}
 	s := &System{Key: key, t: t, dir: t.TempDir(), processes: map[string][]*Process{}}
-	dsn := postgres.Databases(t, Services...)
+	s.kinds = Everything()
+	if o.Temporal != "" {
+		s.kinds = append(slices.Clone(Services), Saga, Gateway)
+	}
+	dsn := o.Databases
+	if dsn == "" {
+		dsn = postgres.Databases(t, Services...)
+	}
 	s.Stores = audit.Config{DSN: dsn, Grace: audit.DefaultGrace}
 	s.Stores.PSP, s.Stores.Carrier = audit.SimulatorLedgers(s.sims())
-	s.Addresses.Kafka = broker(t)
+	if s.Addresses.Kafka = o.Kafka; o.Kafka == "" {
+		s.Addresses.Kafka = broker(t)
+	}
 	places := map[string][]place{}
-	for _, name := range Everything() {
+	for _, name := range s.kinds {
 		n := o.Replicas
 		if name == Gateway {
 			n = o.Gateways
@@ -78,14 +95,14 @@ func Start(t testing.TB, o Options) *System {
 	s.Addresses.API, s.Addresses.Admin = places[Gateway][0].public(), places["order"][0].url(places["order"][0].admin)
 	s.parties()
 	s.settings = environment(s, o, dsn, places)
-	for _, name := range Everything() {
+	for _, name := range s.kinds {
 		for _, at := range places[name] {
 			p := &Process{Name: name, at: at, system: s}
 			s.processes[name] = append(s.processes[name], p)
 			p.Start()
 		}
 	}
-	for _, name := range Everything() {
+	for _, name := range s.kinds {
 		for _, p := range s.processes[name] {
 			p.Ready()
 		}
@@ -104,7 +121,7 @@ func environment(s *System, o Options, dsn string, places map[string][]place) []
 		"payment.provider.call_timeout": "1s", "shipping.carrier.call_timeout": "1s",
 		"payment.retry_max": "200ms", "shipping.retry_max": "200ms", "payment.undo_failures": "5",
 		"payment.calls.timeout": "2s", "payment.calls.lease": "5s", "shipping.calls.timeout": "2s", "shipping.calls.lease": "5s",
-		"order.wait_poll": "100ms",
+		"order.wait_poll": "100ms", "temporal.address": o.Temporal,
 		// Many processes share this machine, and what each says of its load is not about it.
 		"order.strain_max": "0s", "order.backlog_max": "1m",
 	}
@@ -129,7 +146,7 @@ func (s *System) Of(service string) []*Process { return s.processes[service] }
 // All returns every process, the gateways last.
 func (s *System) All() []*Process {
 	var all []*Process
-	for _, name := range Everything() {
+	for _, name := range s.kinds {
 		all = append(all, s.processes[name]...)
 	}
 	return all

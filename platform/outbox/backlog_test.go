@@ -1,0 +1,47 @@
+package outbox_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"holdfast/platform/outbox"
+	"holdfast/shop"
+	"holdfast/test/stores"
+)
+
+// TestBacklogInOutage: while the bus is down, and for what has waited for it afterwards, there is no backlog: new
+// orders would be refused because of it. What waits for the relay is one.
+func TestBacklogInOutage(t *testing.T) {
+	t.Parallel()
+	db, s := stores.SQLite(t, outbox.Migrations()), newSender()
+	o := newOutbox(t, fast("a"), outbox.Parts{DB: db, Producer: s})
+	seen := make(chan time.Duration, 1000)
+	s.hook = func(context.Context, []shop.Event) { seen <- o.Backlog() } // while a try is under way
+	s.set(func(shop.Event) (error, bool) { return shop.E(shop.Unavailable, "test", "no bus"), false })
+	old := func(key int) shop.Event {
+		e := event(key, 1)
+		e.Time = time.Now().Add(-time.Hour)
+		return e
+	}
+	appendEvents(t, db, o, old(1), old(2))
+	run(t, o.Run)
+	if backlog := <-seen; backlog < time.Hour {
+		t.Errorf("before the outage is known the backlog is %s, want an hour", backlog)
+	}
+	for range 3 {
+		if backlog := <-seen; backlog != 0 {
+			t.Errorf("the backlog is %s while the bus is down, want 0", backlog)
+		}
+	}
+	s.set(nil)
+	s.untilArrived(t, "1.1", "2.1")
+	for len(seen) > 0 {
+		<-seen
+	}
+	appendEvents(t, db, o, old(3))
+	s.untilArrived(t, "3.1")
+	if backlog := <-seen; backlog <= 0 || backlog > time.Minute {
+		t.Errorf("the backlog of what waited for the bus is %s, want it to count from the bus's return", backlog)
+	}
+}
