@@ -16,6 +16,7 @@ import (
 	"holdfast/app"
 	"holdfast/check/audit"
 	"holdfast/embedded/bus"
+	"holdfast/test/engines"
 	"holdfast/test/fakes"
 	"holdfast/test/postgres"
 )
@@ -23,8 +24,11 @@ import (
 // Services are those that have processes of their own, in the order in which they are started.
 var Services = []string{"inventory", "payment", "shipping", "order"}
 
-// Gateway is the name of the processes before them.
-const Gateway = "gateway"
+// Gateway is the name of the processes before them, and Saga of the one that drives orchestrated orders.
+const (
+	Gateway = "gateway"
+	Saga    = "saga"
+)
 
 const (
 	key   = "key-of-the-split-test"
@@ -35,6 +39,10 @@ const (
 type Options struct {
 	Replicas int // of each service; 1 where it is 0
 	Gateways int // 1 where it is 0
+	// Kafka runs the bus on the Kafka that the tests of this process share, in place of a broker in it.
+	Kafka bool
+	// Temporal is the address of one. With it there is a process of the saga, and every order is orchestrated.
+	Temporal string
 	// Partitions of each topic, 4 where it is 0.
 	Partitions int
 	// Settings are added to every process, as in the environment: "payment.calls.lease".
@@ -51,6 +59,7 @@ type System struct {
 	dir       string
 	settings  []string
 	processes map[string][]*Process // by service
+	kinds     []string              // of them, in the order in which they are started
 }
 
 // Start runs a Holdfast until the test ends. It is skipped where there is no PostgreSQL.
@@ -61,12 +70,27 @@ func Start(t testing.TB, o Options) *System {
 		o.Partitions = 4
 	}
 	s := &System{Key: key, t: t, dir: t.TempDir(), processes: map[string][]*Process{}}
-	dsn := postgres.Databases(t, Services...)
+	dsn := postgres.Databases(t, append([]string{Saga}, Services...)...)
 	s.Stores = audit.Config{DSN: dsn, Grace: audit.DefaultGrace}
 	s.Stores.PSP, s.Stores.Carrier = audit.SimulatorLedgers(s.sims())
-	s.Addresses.Kafka = broker(t)
+	o.Settings = maps.Clone(o.Settings)
+	if o.Settings == nil {
+		o.Settings = map[string]string{}
+	}
+	if o.Kafka {
+		k := engines.SharedKafka(t)
+		s.Addresses.Kafka, o.Settings["bus.prefix"] = strings.Join(k.Addrs(), ","), k.Prefix()
+	} else {
+		s.Addresses.Kafka = broker(t)
+	}
+	kinds := Everything()
+	if o.Temporal != "" {
+		kinds = append([]string{Saga}, kinds...)
+		maps.Copy(o.Settings, map[string]string{"temporal.address": o.Temporal, "saga.queue": t.Name(), "order.saga.orchestrated_percent": "100"})
+	}
+	s.kinds = kinds
 	places := map[string][]place{}
-	for _, name := range Everything() {
+	for _, name := range kinds {
 		n := o.Replicas
 		if name == Gateway {
 			n = o.Gateways
@@ -78,14 +102,14 @@ func Start(t testing.TB, o Options) *System {
 	s.Addresses.API, s.Addresses.Admin = places[Gateway][0].public(), places["order"][0].url(places["order"][0].admin)
 	s.parties()
 	s.settings = environment(s, o, dsn, places)
-	for _, name := range Everything() {
+	for _, name := range kinds {
 		for _, at := range places[name] {
 			p := &Process{Name: name, at: at, system: s}
 			s.processes[name] = append(s.processes[name], p)
 			p.Start()
 		}
 	}
-	for _, name := range Everything() {
+	for _, name := range kinds {
 		for _, p := range s.processes[name] {
 			p.Ready()
 		}
@@ -129,7 +153,7 @@ func (s *System) Of(service string) []*Process { return s.processes[service] }
 // All returns every process, the gateways last.
 func (s *System) All() []*Process {
 	var all []*Process
-	for _, name := range Everything() {
+	for _, name := range s.kinds {
 		all = append(all, s.processes[name]...)
 	}
 	return all
