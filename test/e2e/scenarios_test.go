@@ -78,12 +78,12 @@ func TestScenarios(t *testing.T) {
 					t.Parallel()
 					s := c.start(t, temporal)
 					m.run(t, column(style, c), s)
+					s.verify(t, s.waiting...)
 					if c.split && style == shop.Choreographed {
 						t.Run("reads", func(t *testing.T) { reads(t, s) })
 						t.Run("pages", func(t *testing.T) { pages(t, s) })
 						t.Run("bad input", func(t *testing.T) { badInput(t, s) })
 					}
-					s.verify(t, s.waiting...)
 				})
 			}
 		})
