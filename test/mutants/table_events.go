@@ -32,11 +32,7 @@ func events() []Mutant {
 				{relayFile, "	query += ` ORDER BY u.pos LIMIT ?`\n", "	query += ` AND u.pos > ? ORDER BY u.pos LIMIT ?`\n	args = append(args, o.cursor)\n"},
 				{relayFile, "	o.measure(rows)\n", "	o.measure(rows)\n	if len(rows) > 0 {\n		o.cursor = rows[len(rows)-1].pos\n	}\n"},
 			},
-<<<<<<< HEAD
 			Check: unit("platform/outbox", "^TestCommitsOutOfOrder$", "never: [1.1] arrived")},
-=======
-			Check: scenarioOn("postgres", "hot_SKU", "is pending")},
->>>>>>> c321f97 (Run every scenario as a row of one table, in both styles of saga, in one process and split over processes, on embedded and real engines: the end states must be the same)
 		{Name: "mark-before-send", Proves: "I13", Breaks: "the relay notes events as sent before it sends them",
 			Edits: edit(relayFile, "	for _, wave := range waves(rows) {\n", `	early := make([]int64, len(rows))
 	for i := range rows {

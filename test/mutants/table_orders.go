@@ -10,11 +10,7 @@ func orders() []Mutant {
 			Check: unit("svc/order", "^TestFoldAnyOrder$", "")},
 		{Name: "cancel-after-dispatch", Proves: "I16", Breaks: "a cancel is accepted when the parcel has been handed over",
 			Edits: edit(commandsFile, "			case r.DispatchBegun || r.Order.Status == shop.Fulfilled:\n", "			case r.Order.Status == shop.Fulfilled:\n"),
-<<<<<<< HEAD
 			Check: scenarioOn("sqlite", "cancel_at_any_time", "wanted [cancelled]")},
-=======
-			Check: scenarioOn("sqlite", "cancel_at_any_time", "wanted [cancelled]")},
->>>>>>> c321f97 (Run every scenario as a row of one table, in both styles of saga, in one process and split over processes, on embedded and real engines: the end states must be the same)
 		{Name: "dispatch-of-cancelled", Proves: "I9, I16", Breaks: "a parcel may leave although its order is being undone",
 			Edits: edit(commandsFile, "		case r.Undo != \"\" || r.Order.Status.Final():\n			return shop.E(shop.Conflict", "		case r.Order.Status.Final():\n			return shop.E(shop.Conflict"),
 			Check: unit("svc/order", "^TestCancelMeetsDispatch$", "")},
@@ -43,11 +39,7 @@ func parcels() []Mutant {
 	return []Mutant{
 		{Name: "no-tombstone-of-parcel", Proves: "I6", Breaks: "a cancel that comes before the parcel leaves nothing to stop that",
 			Edits: edit(parcelsFile, "		sh.undo, sh.saga = true, saga\n		return b.emit(sh, traceParent, false)\n", "		sh.undo, sh.saga = true, saga\n		err := b.emit(sh, traceParent, false)\n		delete(b.shipments, id)\n		return err\n"),
-<<<<<<< HEAD
 			Check: unit("svc/shipping", "^TestUndone$/^sqlite$", "")},
-=======
-			Check: scenarioOn("sqlite", "cancel_at_any_time", "violated: I6")},
->>>>>>> c321f97 (Run every scenario as a row of one table, in both styles of saga, in one process and split over processes, on embedded and real engines: the end states must be the same)
 		{Name: "parcel-not-cancelled", Proves: "I6", Breaks: "the carrier is not told that an order was cancelled",
 			Edits: edit(parcelsFile, "	b.to(sh, cancelling)\n	return b.call(sh, opCancel, traceParent, request{Reference: sh.Reference})\n", "	b.to(sh, shop.ShipmentCancelled)\n	return b.emit(sh, traceParent, true)\n"),
 			Check: scenarioOn("sqlite", "cancel_before_dispatch", "violated: I6")},
@@ -59,10 +51,6 @@ func parcels() []Mutant {
 			Check: unit("svc/shipping", "^TestLostAnswer$", "")},
 		{Name: "dispatch-without-asking", Proves: "I9, I16", Breaks: "a parcel leaves without the order's word",
 			Edits: edit("svc/shipping/service.go", "	if err := s.orders.AllowDispatch(ctx, id); err != nil {\n		return err\n	}\n", ""),
-<<<<<<< HEAD
 			Check: scenarioOn("sqlite", "cancel_at_any_time", "")},
-=======
-			Check: scenarioOn("sqlite", "cancel_at_any_time", "")},
->>>>>>> c321f97 (Run every scenario as a row of one table, in both styles of saga, in one process and split over processes, on embedded and real engines: the end states must be the same)
 	}
 }
