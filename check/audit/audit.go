@@ -100,7 +100,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		return nil, err
 	}
 	defer closeStores(a.stores)
-	for _, service := range services {
+	for _, service := range a.all() {
 		a.cursors[service] = &cursor{}
 		a.inboxes[service] = &inbox{buckets: map[string]*bucket{}, since: idAt(began.Add(keepSlack - cfg.Keep))}
 	}
@@ -133,7 +133,7 @@ func (a *auditor) sources() {
 
 // find looks at everything once, and then at what is suspected until it is right or the grace has passed.
 func (a *auditor) find(ctx context.Context) ([]finding, error) {
-	for _, step := range []func(context.Context) error{a.scan, a.ledgers, a.look, a.unknown, a.strangers} {
+	for _, step := range []func(context.Context) error{a.joined, a.scan, a.ledgers, a.look, a.unknown, a.strangers} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -250,7 +250,7 @@ func (a *auditor) copyWaits() map[string]waits {
 
 // unsentFindings tells of events that wait: at rest any, otherwise one that has waited all the time.
 func (a *auditor) unsentFindings(before map[string]waits) (found []finding) {
-	for _, service := range services {
+	for _, service := range a.all() {
 		w := a.waits[service]
 		switch {
 		case w.unsent == 0:

@@ -248,7 +248,7 @@ func (a *auditor) again(ctx context.Context) (map[string]*facts, error) {
 	for _, id := range ids {
 		into[id] = &facts{id: id}
 	}
-	for _, service := range services {
+	for _, service := range a.all() {
 		err := a.stores[service].view(ctx, func(ctx context.Context, v *view) error {
 			if err := a.tail(ctx, v, service); err != nil {
 				return err
@@ -294,7 +294,7 @@ func (a *auditor) waiting(ctx context.Context, v *view, service string, into map
 			return err
 		}
 	}
-	if service == paymentStore || service == shippingStore {
+	if service == paymentStore || service == shippingStore || service == sagaStore {
 		if err := v.row(ctx, &w.calls, `SELECT count(*) FROM calls WHERE parked = 1`); err != nil {
 			return err
 		}

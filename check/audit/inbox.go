@@ -35,11 +35,15 @@ var readers = readersOf(map[string]map[string][]shop.EventType{
 		shop.TopicPayments: {shop.EventPaymentAuthorised},
 		shop.TopicOrders:   {shop.EventOrderUndoRequested, shop.EventOrderRedriven},
 	},
+	sagaStore: {
+		shop.TopicOrders: {shop.EventOrderPlaced, shop.EventOrderUndoRequested, shop.EventOrderRedriven, shop.EventOrderRejected,
+			shop.EventOrderCancelled, shop.EventOrderFulfilled},
+	},
 })
 
 func readersOf(wants map[string]map[string][]shop.EventType) map[string][]string {
 	m := map[string][]string{}
-	for _, consumer := range services {
+	for _, consumer := range append([]string{sagaStore}, services...) {
 		for topic, types := range wants[consumer] {
 			for _, t := range types {
 				m[topic+" "+string(t)] = append(m[topic+" "+string(t)], consumer)
@@ -113,6 +117,41 @@ func (a *auditor) scanInbox(ctx context.Context, s *store) error {
 	})
 }
 
+// all are the services whose stores are there, in the order of services: the saga's, which has heard of orders
+// alone, comes first.
+func (a *auditor) all() []string {
+	if a.stores[sagaStore] == nil {
+		return services
+	}
+	return append([]string{sagaStore}, services...)
+}
+
+// joined has nothing expected of the saga's consumer that was written before the first event that it handled: a
+// Holdfast may have run without a Temporal for long.
+func (a *auditor) joined(ctx context.Context) error {
+	s := a.stores[sagaStore]
+	if s == nil {
+		return nil
+	}
+	var first string
+	err := s.view(ctx, func(ctx context.Context, v *view) error {
+		return v.row(ctx, &first, `SELECT COALESCE(min(event_id), '') FROM inbox WHERE consumer = ?`, sagaStore)
+	})
+	if err != nil {
+		return err
+	}
+	in := a.inboxes[sagaStore]
+	if first == "" {
+		in.since = idAt(a.now.Add(never)) // it has handled nothing yet
+	} else if len(first) >= bucketBytes {
+		in.since = max(in.since, first[:bucketBytes])
+	}
+	return nil
+}
+
+// never is longer than anybody looks at stores.
+const never = 24 * time.Hour
+
 // share is a bucket of a consumer.
 type share struct{ consumer, key string }
 
@@ -122,7 +161,7 @@ func (a *auditor) reread(ctx context.Context) (found []finding, err error) {
 	first := a.missing == nil
 	if first {
 		a.missing = map[string]bool{}
-		for _, consumer := range services {
+		for _, consumer := range a.all() {
 			for key, b := range a.inboxes[consumer].buckets {
 				switch {
 				case b.sum == 0:
@@ -169,7 +208,7 @@ func (a *auditor) compare(ctx context.Context, consumer, key string) (found []fi
 	if err != nil {
 		return nil, err
 	}
-	for _, service := range services {
+	for _, service := range a.all() {
 		err := a.stores[service].view(ctx, func(ctx context.Context, v *view) error {
 			return v.query(ctx, outboxColumns+` WHERE event_id >= ? AND event_id < ?`, []any{key, key + "~"}, func(rows *sql.Rows) error {
 				var r outboxRow

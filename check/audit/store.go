@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // stores are read by SQL of our own
 	_ "modernc.org/sqlite"             // the same
 
@@ -23,6 +24,7 @@ const (
 	inventoryStore = "inventory"
 	paymentStore   = "payment"
 	shippingStore  = "shipping"
+	sagaStore      = "saga" // only where there is, or was, a Temporal
 )
 
 // services are in the order in which stores are read again: who heard of something before who said it. What a
@@ -49,7 +51,22 @@ func openStores(ctx context.Context, cfg Config) (map[string]*store, error) {
 		}
 		stores[service] = s
 	}
+	s, err := openStore(ctx, cfg, sagaStore)
+	switch {
+	case err == nil:
+		stores[sagaStore] = s
+	case !absent(err):
+		closeStores(stores)
+		return nil, shop.Wrap(shop.Unavailable, "audit", "the store of saga is there and cannot be read", err)
+	}
 	return stores, nil
+}
+
+// absent tells whether a store is not there, or was never used.
+func absent(err error) bool {
+	const noDatabase, noTable = "3D000", "42P01"
+	var pg *pgconn.PgError
+	return errors.Is(err, os.ErrNotExist) || errors.As(err, &pg) && (pg.Code == noDatabase || pg.Code == noTable)
 }
 
 func closeStores(stores map[string]*store) {

@@ -8,7 +8,6 @@ import (
 	"holdfast/app/local"
 	"holdfast/client"
 	"holdfast/shop"
-	"holdfast/test/engines"
 	"holdfast/test/harness"
 	"holdfast/test/split"
 )
@@ -22,9 +21,10 @@ type system struct {
 	addresses app.Addresses
 	key       string
 	stop      func() error
+	waiting   []shop.OrderID // those that are meant to wait for an operator
 }
 
-// each runs test on a Holdfast in one process with each kind of store, and on one in many processes.
+// each runs test on a Holdfast in one process with each kind of store. On one in many processes TestScenarios does.
 func each(t *testing.T, test func(t *testing.T, s *system)) {
 	t.Helper()
 	for _, driver := range []string{"sqlite", "postgres"} {
@@ -33,35 +33,11 @@ func each(t *testing.T, test func(t *testing.T, s *system)) {
 			test(t, start(t, quick(t, driver)))
 		})
 	}
-	t.Run("split", func(t *testing.T) {
-		t.Parallel()
-		if testing.Short() {
-			t.Skip("it starts eight processes")
-		}
-		at := split.Start(t, split.Options{})
-		test(t, wrap(harness.Attach(t, at.Addresses, at.Key, at.Stores)))
-	})
-}
-
-// everywhere runs test on a Holdfast with each kind of store, and on one with a real Kafka beside it.
-func everywhere(t *testing.T, test func(t *testing.T, s *system)) {
-	t.Helper()
-	each(t, test)
-	t.Run("postgres and kafka", func(t *testing.T) {
-		t.Parallel()
-		k := engines.SharedKafka(t)
-		cfg := quick(t, "postgres")
-		cfg.Bus.Seeds, cfg.Bus.Prefix = k.Addrs(), k.Prefix()
-		test(t, start(t, cfg))
-	})
 }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
 	split.Clean()
-	if scratch != "" {
-		_ = os.RemoveAll(scratch) // it is a temporary directory
-	}
 	os.Exit(code)
 }
 
@@ -81,7 +57,9 @@ func startWith(t *testing.T, cfg local.Config, deps shop.Deps) *system {
 	return wrap(harness.StartWith(t, cfg, deps))
 }
 
-func wrap(s *harness.System) *system { return &system{s, s.Addresses, s.Key, s.Stop} }
+func wrap(s *harness.System) *system {
+	return &system{System: s, addresses: s.Addresses, key: s.Key, stop: s.Stop}
+}
 
 func (s *system) item(t *testing.T, sku shop.SKU, price shop.Amount, stock int64) {
 	t.Helper()

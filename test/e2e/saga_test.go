@@ -1,15 +1,11 @@
 package e2e_test
 
 import (
-	"bufio"
 	"context"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,100 +15,10 @@ import (
 	"go.temporal.io/api/temporalproto"
 	"go.temporal.io/sdk/client"
 
-	"holdfast/app/local"
 	"holdfast/shop"
 	"holdfast/svc/saga"
 	"holdfast/test/engines"
 )
-
-// eachStyle runs test on a Holdfast with each kind of store and each style of saga: both must end in the same
-// states.
-func eachStyle(t *testing.T, test func(t *testing.T, s *system)) {
-	t.Helper()
-	everywhere(t, test)
-	t.Run("orchestrated", func(t *testing.T) {
-		t.Parallel()
-		address := temporald(t)
-		for _, driver := range []string{"sqlite", "postgres"} {
-			t.Run(driver, func(t *testing.T) {
-				t.Parallel()
-				test(t, start(t, orchestrated(t, driver, address)))
-			})
-		}
-	})
-}
-
-// orchestrated is a configuration by which every order is.
-func orchestrated(t *testing.T, driver, address string) local.Config {
-	t.Helper()
-	cfg := quick(t, driver)
-	cfg.Order.Saga.OrchestratedPercent = 100
-	cfg.Temporal.Address, cfg.Saga.Queue = address, t.Name()
-	return cfg
-}
-
-// binary is the program temporald. Without it a test is skipped, and fails where everything must be there.
-func binary(t *testing.T) string {
-	t.Helper()
-	engines.SkipIfEmbedded(t)
-	for _, name := range []string{os.Getenv("HOLDFAST_TEST_TEMPORALD"), "../../bin/temporald", "temporald"} {
-		if path, err := exec.LookPath(name); name != "" && err == nil {
-			if path, err = filepath.Abs(path); err == nil {
-				return path
-			}
-		}
-	}
-	const missing = "there is no temporald: build it with \"make temporald\", or name it with HOLDFAST_TEST_TEMPORALD"
-	if os.Getenv("CI") == "true" {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
-	return ""
-}
-
-// running is a temporald. Its standard input has to be held: it ends when that does, and so when this program does.
-type running struct {
-	address string
-	input   io.Closer
-}
-
-// scratch is where the shared Temporal keeps what it knows, once it runs.
-var scratch string
-
-// shared is the one Temporal of this test program.
-var shared = sync.OnceValues(func() (r running, err error) {
-	if scratch, err = os.MkdirTemp("", "holdfast-temporald-"); err != nil {
-		return r, err
-	}
-	cmd := exec.Command(os.Getenv("HOLDFAST_TEST_TEMPORALD"), "--data", scratch, "--addr", "127.0.0.1:0", "--namespace", "default", "--with-parent")
-	if r.input, err = cmd.StdinPipe(); err != nil {
-		return r, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return r, err
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return r, err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	r.address, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "temporald ready addr="), " ")
-	return r, err
-})
-
-// temporald returns the address of the Temporal that the tests share.
-func temporald(t *testing.T) string {
-	t.Helper()
-	if os.Getenv("HOLDFAST_TEST_TEMPORALD") == "" {
-		os.Setenv("HOLDFAST_TEST_TEMPORALD", binary(t))
-	}
-	r, err := shared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r.address
-}
 
 // TestOrchestrated follows some orders to their ends with a Temporal of Holdfast's own, which is killed on the
 // way: what was placed meanwhile is carried out once it is back. With HOLDFAST_TEST_RECORD set to a folder the
@@ -120,7 +26,7 @@ func temporald(t *testing.T) string {
 func TestOrchestrated(t *testing.T) {
 	t.Parallel()
 	cfg := quick(t, "sqlite")
-	cfg.Temporald.Run, cfg.Temporald.Binary = true, binary(t)
+	cfg.Temporald.Run, cfg.Temporald.Binary = true, engines.TemporaldProgram(t)
 	s := start(t, cfg)
 	s.item(t, "TEA", 450, 100)
 	place := func(payment, postal string) shop.Order {

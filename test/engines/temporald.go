@@ -29,9 +29,7 @@ type Temporald struct {
 // name a store.
 func StartTemporald(t testing.TB, args ...string) *Temporald {
 	t.Helper()
-	SkipIfEmbedded(t)
-	program, err := findTemporald()
-	need(t, err)
+	program := TemporaldProgram(t)
 	dir := t.TempDir()
 	if len(args) == 0 {
 		args = []string{"--data", filepath.Join(dir, "data")}
@@ -47,6 +45,15 @@ func StartTemporald(t testing.TB, args ...string) *Temporald {
 	})
 	s.Start(t)
 	return s
+}
+
+// TemporaldProgram returns the program, for a test that has Holdfast start it.
+func TemporaldProgram(t testing.TB) string {
+	t.Helper()
+	SkipIfEmbedded(t)
+	program, err := findTemporald()
+	need(t, err)
+	return program
 }
 
 func findTemporald() (string, error) {

@@ -21,6 +21,9 @@ func kill(says string) Check {
 }
 
 // scenario is one row of the table of scenarios.
-func scenario(name, says string) Check {
-	return e2e("^TestScenarios$/^sqlite$/^orders$/^"+name+"$", says)
+func scenario(name, says string) Check { return scenarioOn("sqlite", name, says) }
+
+// scenarioOn is a row on a kind of store, in one process.
+func scenarioOn(driver, name, says string) Check {
+	return e2e("^TestScenarios$/^choreographed$/^"+driver+"$/^"+name+"$", says)
 }

@@ -10,10 +10,10 @@ func commands() []Mutant {
 				{"platform/idem/migrations/00100_idempotency.sql", "    created_at BIGINT NOT NULL,\n    UNIQUE (caller, route, key)\n", "    created_at BIGINT NOT NULL\n"},
 				{idemFile, " ON CONFLICT (caller, route, key) DO NOTHING", ""},
 			},
-			Check: e2e("^TestSameKeyAtOnce$/^postgres$", "I3: ")},
+			Check: scenarioOn("postgres", "same_key_at_once", "I3: ")},
 		{Name: "body-hash-ignored", Proves: "I3", Breaks: "another body under a used key gets the first one's answer",
 			Edits: edit(idemFile, "	if storedHash != hash {\n", "	if storedHash == \"\" {\n"),
-			Check: e2e("^TestSameKeyAtOnce$/^sqlite$", "idempotency_key_reused")},
+			Check: scenarioOn("sqlite", "same_key_at_once", "idempotency_key_reused")},
 		{Name: "key-not-scoped", Proves: "I3", Breaks: "a key of one caller answers another one's command",
 			Edits: edit(idemFile, "WHERE caller = ? AND route = ?", "WHERE (caller = ? OR 1 = 1) AND route = ?"),
 			Check: unit("platform/idem", "^TestDo$", "")},
@@ -47,6 +47,6 @@ func commands() []Mutant {
 			Check: e2e("^TestBadInput$/^sqlite$", "I2: ")},
 		{Name: "quantity-not-priced", Proves: "I4", Breaks: "a line costs as much as one piece of it",
 			Edits: edit("svc/order/place.go", "l.UnitPrice.Times(l.Quantity)", "l.UnitPrice.Times(1)"),
-			Check: e2e("^TestLargestOrder$/^sqlite$", "subtotal")},
+			Check: scenarioOn("sqlite", "largest_order", "subtotal")},
 	}
 }

@@ -35,7 +35,7 @@ func money() []Mutant {
 			Check: scenario("tok_ok_10115", "violated: I6")},
 		{Name: "late-success-kept", Proves: "I6", Breaks: "money that is authorised after its order was undone is kept",
 			Edits: edit(stepsFile, "	if p.undo || late {\n", "	if late {\n"),
-			Check: e2e("^TestCancelAtAnyTime$/^sqlite$/^orders$/^tok_slow", "wanted [cancelled]")},
+			Check: scenarioOn("sqlite", "cancel_at_any_time", "wanted [cancelled]")},
 		{Name: "no-tombstone-of-payment", Proves: "I6", Breaks: "an undo that comes before its step leaves nothing to stop the step",
 			Edits: edit(stepsFile, "		p.undo, p.saga = true, saga\n		return b.emit(p, traceParent, nil)\n", "		p.undo, p.saga = true, saga\n		err := b.emit(p, traceParent, nil)\n		delete(b.payments, id)\n		return err\n"),
 			Check: unit("svc/payment", "^TestUndoneBefore$", "")},

@@ -10,7 +10,7 @@ func orders() []Mutant {
 			Check: unit("svc/order", "^TestFoldAnyOrder$", "")},
 		{Name: "cancel-after-dispatch", Proves: "I16", Breaks: "a cancel is accepted when the parcel has been handed over",
 			Edits: edit(commandsFile, "			case r.DispatchBegun || r.Order.Status == shop.Fulfilled:\n", "			case r.Order.Status == shop.Fulfilled:\n"),
-			Check: e2e("^TestCancelAtAnyTime$/^sqlite$/^orders$/^tok_ok_10115", "wanted [cancelled]")},
+			Check: scenarioOn("sqlite", "cancel_at_any_time", "wanted [cancelled]")},
 		{Name: "dispatch-of-cancelled", Proves: "I9, I16", Breaks: "a parcel may leave although its order is being undone",
 			Edits: edit(commandsFile, "		case r.Undo != \"\" || r.Order.Status.Final():\n			return shop.E(shop.Conflict", "		case r.Order.Status.Final():\n			return shop.E(shop.Conflict"),
 			Check: unit("svc/order", "^TestCancelMeetsDispatch$", "")},
@@ -19,13 +19,13 @@ func orders() []Mutant {
 				{"svc/order/store.go", "\n			WHERE orders.rev = excluded.rev - 1`", "`"},
 				{"svc/order/store.go", "	forUpdate = \" FOR UPDATE\"\n", "	forUpdate = \"\"\n"},
 			},
-			Check: e2e("^TestCancelAtAnyTime$/^postgres$", "")},
+			Check: scenarioOn("postgres", "cancel_at_any_time", "")},
 		{Name: "no-watchdog", Proves: "I10", Breaks: "an order that does not move is never driven again",
 			Edits: edit("svc/order/watchdog.go", "	return b.redrive(r, \"\")\n", "	return nil\n"),
 			Check: unit("svc/order", "^TestWatchdog$", "")},
 		{Name: "undo-not-said", Proves: "I10", Breaks: "a cancel is stored, and nobody is told",
 			Edits: edit("svc/order/batch.go", "	r.moved = false // this event says it\n	return b.emit(r, shop.EventOrderUndoRequested, traceParent)\n", "	r.moved = false // this event says it\n	return nil\n"),
-			Check: e2e("^TestNeverDispatchedIsCancelled$/^sqlite$", "wanted [cancelled]")},
+			Check: scenarioOn("sqlite", "cancel_before_dispatch", "wanted [cancelled]")},
 	}
 }
 
@@ -42,7 +42,7 @@ func parcels() []Mutant {
 			Check: unit("svc/shipping", "^TestUndone$/^sqlite$", "")},
 		{Name: "parcel-not-cancelled", Proves: "I6", Breaks: "the carrier is not told that an order was cancelled",
 			Edits: edit(parcelsFile, "	b.to(sh, cancelling)\n	return b.call(sh, opCancel, traceParent, request{Reference: sh.Reference})\n", "	b.to(sh, shop.ShipmentCancelled)\n	return b.emit(sh, traceParent, true)\n"),
-			Check: e2e("^TestNeverDispatchedIsCancelled$/^sqlite$", "violated: I6")},
+			Check: scenarioOn("sqlite", "cancel_before_dispatch", "violated: I6")},
 		{Name: "late-parcel-kept", Proves: "I6", Breaks: "a parcel that is scheduled after its order was undone is kept",
 			Edits: edit(parcelsFile, "	if sh.undo || late {\n", "	if late {\n"),
 			Check: unit("svc/shipping", "^TestUndoneMeanwhile$", "")},
@@ -51,6 +51,6 @@ func parcels() []Mutant {
 			Check: unit("svc/shipping", "^TestLostAnswer$", "")},
 		{Name: "dispatch-without-asking", Proves: "I9, I16", Breaks: "a parcel leaves without the order's word",
 			Edits: edit("svc/shipping/service.go", "	if err := s.orders.AllowDispatch(ctx, id); err != nil {\n		return err\n	}\n", ""),
-			Check: e2e("^TestCancelAtAnyTime$/^sqlite$/^orders$/^tok_ok_10115", "")},
+			Check: scenarioOn("sqlite", "cancel_at_any_time", "")},
 	}
 }

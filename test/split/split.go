@@ -17,6 +17,7 @@ import (
 	"holdfast/app"
 	"holdfast/check/audit"
 	"holdfast/embedded/bus"
+	"holdfast/test/engines"
 	"holdfast/test/fakes"
 	"holdfast/test/postgres"
 )
@@ -39,6 +40,8 @@ const (
 type Options struct {
 	Replicas int // of each service; 1 where it is 0
 	Gateways int // 1 where it is 0
+	// SharedKafka runs the bus on the Kafka that the tests of this process share, in place of a broker in it.
+	SharedKafka bool
 	// Partitions of each topic, 4 where it is 0.
 	Partitions int
 	// Databases, Kafka and Temporal are where those are that a test has started; without them a shared PostgreSQL
@@ -75,11 +78,18 @@ func Start(t testing.TB, o Options) *System {
 	}
 	dsn := o.Databases
 	if dsn == "" {
-		dsn = postgres.Databases(t, Services...)
+		dsn = postgres.Databases(t, append([]string{Saga}, Services...)...)
 	}
 	s.Stores = audit.Config{DSN: dsn, Grace: audit.DefaultGrace}
 	s.Stores.PSP, s.Stores.Carrier = audit.SimulatorLedgers(s.sims())
-	if s.Addresses.Kafka = o.Kafka; o.Kafka == "" {
+	s.Addresses.Kafka = o.Kafka
+	switch {
+	case o.SharedKafka:
+		k := engines.SharedKafka(t)
+		settings := map[string]string{"bus.prefix": k.Prefix()}
+		maps.Copy(settings, o.Settings)
+		s.Addresses.Kafka, o.Settings = strings.Join(k.Addrs(), ","), settings
+	case o.Kafka == "":
 		s.Addresses.Kafka = broker(t)
 	}
 	places := map[string][]place{}
@@ -121,7 +131,7 @@ func environment(s *System, o Options, dsn string, places map[string][]place) []
 		"payment.provider.call_timeout": "1s", "shipping.carrier.call_timeout": "1s",
 		"payment.retry_max": "200ms", "shipping.retry_max": "200ms", "payment.undo_failures": "5",
 		"payment.calls.timeout": "2s", "payment.calls.lease": "5s", "shipping.calls.timeout": "2s", "shipping.calls.lease": "5s",
-		"order.wait_poll": "100ms", "temporal.address": o.Temporal,
+		"order.wait_poll": "100ms", "temporal.address": o.Temporal, "saga.queue": s.t.Name(),
 		// Many processes share this machine, and what each says of its load is not about it.
 		"order.strain_max": "0s", "order.backlog_max": "1m",
 	}
