@@ -28,7 +28,7 @@ func events() []Mutant {
 			Check: kill("I10")},
 		{Name: "poll-by-max-id", Proves: "I13", Breaks: "the relay remembers the highest position that it has read, and passes over one that commits later",
 			Edits: []Edit{
-				{outboxFile, "	blocked int64 // lanes", "	cursor  int64\n	blocked int64 // lanes"},
+				{outboxFile, "	blocked int64     // lanes", "	cursor  int64\n	blocked int64     // lanes"},
 				{relayFile, "	query += ` ORDER BY u.pos LIMIT ?`\n", "	query += ` AND u.pos > ? ORDER BY u.pos LIMIT ?`\n	args = append(args, o.cursor)\n"},
 				{relayFile, "	o.measure(rows)\n", "	o.measure(rows)\n	if len(rows) > 0 {\n		o.cursor = rows[len(rows)-1].pos\n	}\n"},
 			},
