@@ -263,3 +263,30 @@ func TestDeadContextBegins(t *testing.T) {
 		}
 	})
 }
+
+// TestDiscardInTime: an answer that is tried again is discarded while its attempt's context lives, since its
+// body can be read up only then.
+func TestDiscardInTime(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := retrying(bare(), 2)
+		c.Timeout.Attempt = time.Second
+		p := newPolicy(resilience.Read, c, resilience.Deps{})
+		var attempt context.Context
+		var discarded []error
+		n := 0
+		res, err := resilience.DoCall(t.Context(), p, resilience.Call[int]{
+			Func: func(ctx context.Context) (int, error) { attempt = ctx; n++; return n, nil },
+			Classify: func(v int, _ error) resilience.Verdict {
+				if v == 1 {
+					return resilience.Verdict{Outcome: resilience.Failure, Retryable: true}
+				}
+				return resilience.Verdict{Outcome: resilience.Success}
+			},
+			Discard: func(int) { discarded = append(discarded, attempt.Err()) },
+		})
+		isErr(t, err, nil)
+		is(t, "value", res.Value, 2)
+		is(t, "discarded", len(discarded), 1)
+		is(t, "the attempt's context then", discarded[0], error(nil))
+	})
+}
