@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/check/engine"
 	"holdfast/client"
 	"holdfast/shop"
 )
@@ -69,7 +70,7 @@ func Bench(ctx context.Context, t Target, plan Plan, restLimit time.Duration) (*
 		return nil, fmt.Errorf("prepare the stock: %w", err)
 	}
 	plan.URL, plan.Key, plan.SKU, plan.Quantity = t.URL, t.Key, benchSKU, 1
-	var before, after Usage
+	var before, after engine.Usage
 	if t.Process != nil {
 		if before, err = t.Process.Usage(); err != nil {
 			return nil, err

@@ -10,10 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"holdfast/check/engine"
 )
 
 // Addresses are where a running Holdfast listens, as it writes them to addresses.json.
@@ -28,131 +28,77 @@ type Addresses struct {
 	TemporalUI string `json:"temporal_ui,omitempty"`
 }
 
-// Process is a `holdfast up` that runs as a child.
+// Process is a `holdfast up` that runs as a child. After another start it is at the same addresses, but for its bus.
 type Process struct {
+	*engine.Process
 	Addresses Addresses
 	Key       string
-	Took      time.Duration // from its start until it was ready
-
-	cmd  *exec.Cmd
-	done chan error
+	Took      time.Duration // from its first start until it was ready
 }
-
-// readyEvery is how often a starting child is asked whether it is ready.
-const readyEvery = 5 * time.Millisecond
 
 // Start runs `binary up` on a data directory, with free ports, and waits until it is ready or ctx ends.
 // What it logs goes to log.
 func Start(ctx context.Context, binary, dir string, log io.Writer, args ...string) (*Process, error) {
+	var free [4]string // of the API, the admin listener, and the simulators
+	for i := range free {
+		var err error
+		if free[i], err = engine.Address(); err != nil {
+			return nil, err
+		}
+	}
+	p := &Process{}
 	addresses := filepath.Join(dir, "addresses.json")
-	if err := os.Remove(addresses); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	args = append([]string{"up", "--quiet", "--data", dir, "--addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, args...)
-	p := &Process{cmd: exec.Command(binary, args...), done: make(chan error, 1)}
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	args = append([]string{"up", "--quiet", "--data", dir, "--addr", free[0], "--admin-addr", free[1]}, args...)
+	env := append(os.Environ(), "HOLDFAST_PSP_ADDR="+free[2], "HOLDFAST_CARRIER_ADDR="+free[3])
+	p.Process = engine.New(engine.Spec{Name: "holdfast", Out: log,
+		Command: func() *exec.Cmd {
+			_ = os.Remove(addresses) // of the one before; what stays in spite of that has its other addresses
+			cmd := exec.Command(binary, args...)
+			cmd.Env = env
+			return cmd
+		},
+		Ready: func(ctx context.Context) error { return p.ready(ctx, addresses, "http://"+free[1]) }})
 	began := time.Now()
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
+	if err := p.Process.Start(ctx); err != nil {
+		return nil, fmt.Errorf("holdfast up: %w", err)
 	}
-	go func() { p.done <- p.cmd.Wait() }()
-	for {
-		if p.ready(ctx, addresses) {
-			p.Took = time.Since(began)
-			key, err := os.ReadFile(filepath.Join(dir, "dev-api-key"))
-			p.Key = strings.TrimSpace(string(key))
-			return p, err
-		}
-		select {
-		case err := <-p.done:
-			p.done <- err
-			return nil, fmt.Errorf("holdfast up ended before it was ready: %w", err)
-		case <-ctx.Done():
-			p.Kill()
-			return nil, fmt.Errorf("holdfast up was not ready in time: %w", ctx.Err())
-		case <-time.After(readyEvery):
-		}
-	}
+	p.Took = time.Since(began)
+	key, err := os.ReadFile(filepath.Join(dir, "dev-api-key"))
+	p.Key = strings.TrimSpace(string(key))
+	return p, err
 }
 
-func (p *Process) ready(ctx context.Context, file string) bool {
+// ready asks once whether the child is ready, and reads where it is.
+func (p *Process) ready(ctx context.Context, file, admin string) error {
 	b, err := os.ReadFile(file)
-	if err != nil || json.Unmarshal(b, &p.Addresses) != nil {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.Addresses.Admin+"/readyz", nil)
 	if err != nil {
-		return false
+		return err
+	}
+	if err := json.Unmarshal(b, &p.Addresses); err != nil {
+		return err
+	}
+	if p.Addresses.Admin != admin {
+		return errors.New("its addresses are those of one before")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, admin+"/readyz", nil)
+	if err != nil {
+		return err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return false
+		return err
 	}
-	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+	if err := resp.Body.Close(); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s/readyz answers %s", admin, resp.Status)
+	}
+	return nil
 }
 
 // Kill ends the child as a power cut ends a process: at once. It returns when the child is gone.
-func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // it may be gone already
-	err := <-p.done
-	p.done <- err
-}
+func (p *Process) Kill() { _ = p.Process.Kill() } // the kernel does it or the child has gone
 
 // Stop asks the child to end in order and waits for it.
-func (p *Process) Stop(limit time.Duration) error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	select {
-	case err := <-p.done:
-		p.done <- err
-		return err
-	case <-time.After(limit):
-		p.Kill()
-		return fmt.Errorf("holdfast up did not stop within %s", limit)
-	}
-}
-
-// Usage is what a process has used so far.
-type Usage struct {
-	CPU  time.Duration // user and system
-	Peak int64         // the largest resident memory, in bytes
-}
-
-// Usage reads the child's figures from /proc.
-func (p *Process) Usage() (u Usage, err error) {
-	dir := "/proc/" + strconv.Itoa(p.cmd.Process.Pid)
-	stat, err := os.ReadFile(dir + "/stat")
-	if err != nil {
-		return u, err
-	}
-	// proc(5): fields 14 and 15 are ticks of 10 ms; field 2 ends with the last parenthesis.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if len(fields) < 13 {
-		return u, errors.New("/proc/pid/stat is not as proc(5) says")
-	}
-	for _, f := range fields[11:13] {
-		ticks, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return u, err
-		}
-		u.CPU += time.Duration(ticks) * 10 * time.Millisecond
-	}
-	status, err := os.ReadFile(dir + "/status")
-	if err != nil {
-		return u, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			if err != nil {
-				return u, err
-			}
-			u.Peak = kib << 10
-		}
-	}
-	return u, nil
-}
+func (p *Process) Stop(limit time.Duration) error { return p.Process.StopWithin(limit) }

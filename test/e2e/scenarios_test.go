@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"holdfast/app"
 	"holdfast/shop"
 	"holdfast/test/engines"
 	"holdfast/test/harness"
@@ -104,7 +105,7 @@ func (c cell) start(t *testing.T, temporal string) *system {
 			settings["order.saga.orchestrated_percent"] = "100"
 		}
 		at := split.Start(t, split.Options{SharedKafka: c.kafka, Temporal: temporal, Settings: settings})
-		return wrap(harness.Attach(t, at.Addresses, at.Key, at.Stores))
+		return wrap(harness.Attach(t, app.Addresses(at.Addresses), at.Key, at.Stores))
 	}
 	cfg := quick(t, c.driver)
 	if c.kafka {

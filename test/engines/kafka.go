@@ -1,21 +1,16 @@
 package engines
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
+	"holdfast/check/engine"
 )
 
 // KafkaConfig describes a broker.
@@ -32,15 +27,15 @@ type KafkaConfig struct {
 	Properties map[string]string
 }
 
-// Kafka is a broker with its controller, in a process of its own. Its methods are for the test's goroutine.
+// mechanisms are those that each user gets a password for.
+var mechanisms = []string{"SCRAM-SHA-256", "SCRAM-SHA-512"}
+
+// Kafka is a broker with its controller, in a process of its own.
 type Kafka struct {
-	cfg   KafkaConfig
-	java  java
-	dir   string
-	life  *os.File // the janitor comes when this is closed, by nobody but the end of the process
-	ports [3]int   // of clients, of the controller, and of the broker itself where clients need a password
+	Process
+	addr  string // of clients
+	life  *os.File
 	certs Certificates
-	proc  *process
 	names atomic.Int64
 }
 
@@ -50,7 +45,7 @@ var shared = sync.OnceValues(func() (*Kafka, error) {
 	if err != nil {
 		return nil, err
 	}
-	life, err := janitor(dir)
+	life, err := engine.Sweep(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +54,8 @@ var shared = sync.OnceValues(func() (*Kafka, error) {
 		_ = life.Close()
 		return nil, err
 	}
-	k.life = life
-	return k, k.start()
+	k.life = life // closed by nobody but the end of the process
+	return k, k.p.Start(context.Background())
 })
 
 // SharedKafka returns the broker that the tests of a process share, each with a Prefix of its own. It runs
@@ -69,7 +64,7 @@ func SharedKafka(t testing.TB) *Kafka {
 	t.Helper()
 	SkipIfEmbedded(t)
 	k, err := shared()
-	need(t, err)
+	Need(t, err)
 	return k
 }
 
@@ -78,21 +73,14 @@ func StartKafka(t testing.TB, cfg KafkaConfig) *Kafka {
 	t.Helper()
 	SkipIfEmbedded(t)
 	k, err := newKafka(cfg, t.TempDir())
-	need(t, err)
-	t.Cleanup(func() {
-		if err := k.proc.end(syscall.SIGKILL); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("the broker's log:\n%s", k.log())
-		}
-	})
+	Need(t, err)
+	k.Process = Own(t, k.p)
 	k.Start(t)
 	return k
 }
 
 // Addrs returns where clients find it. They are the same after every Start.
-func (k *Kafka) Addrs() []string { return []string{address(k.ports[0])} }
+func (k *Kafka) Addrs() []string { return []string{k.addr} }
 
 // Certificates returns what a client of a broker with TLS needs.
 func (k *Kafka) Certificates() Certificates { return k.certs }
@@ -100,137 +88,68 @@ func (k *Kafka) Certificates() Certificates { return k.certs }
 // Prefix returns a prefix for names of topics and groups that no other test of this process has.
 func (k *Kafka) Prefix() string { return fmt.Sprintf("t%d-", k.names.Add(1)) }
 
-// Pid returns its process.
-func (k *Kafka) Pid() int { return k.proc.cmd.Process.Pid }
-
-// Start starts it, on the same files and ports if it ran before, and waits until it takes in requests.
-func (k *Kafka) Start(t testing.TB) {
-	t.Helper()
-	if err := k.start(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Stop has it end in order.
-func (k *Kafka) Stop(t testing.TB) { t.Helper(); k.end(t, syscall.SIGTERM) }
-
-// Kill ends it at once, as a crash of the process does.
-func (k *Kafka) Kill(t testing.TB) { t.Helper(); k.end(t, syscall.SIGKILL) }
-
-// Pause has it do nothing until Resume, with its connections open: a machine that hangs.
-func (k *Kafka) Pause(t testing.TB) { t.Helper(); k.signal(t, syscall.SIGSTOP) }
-
-// Resume ends a Pause.
-func (k *Kafka) Resume(t testing.TB) { t.Helper(); k.signal(t, syscall.SIGCONT) }
-
-func (k *Kafka) end(t testing.TB, sig os.Signal) {
-	t.Helper()
-	if err := k.proc.end(sig); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (k *Kafka) signal(t testing.TB, sig os.Signal) {
-	t.Helper()
-	if err := k.proc.signal(sig); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// newKafka prepares the files of a broker.
+// newKafka prepares a broker. Where clients need something they have a listener of their own.
 func newKafka(cfg KafkaConfig, dir string) (*Kafka, error) {
-	j, err := findJava()
+	addr, err := engine.Address()
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(3)
-	if err != nil {
-		return nil, err
+	k := &Kafka{addr: addr}
+	c := engine.KafkaConfig{Dir: dir, Addr: addr, Properties: map[string]string{}}
+	if protocol := cfg.protocol(); protocol != "" {
+		if k.addr, err = engine.Address(); err != nil {
+			return nil, err
+		}
+		c.Listeners = []engine.KafkaListener{{Name: "CLIENT", Protocol: protocol, Addr: k.addr, Advertised: k.addr}}
 	}
-	k := &Kafka{cfg: cfg, java: j, dir: dir, ports: [3]int(ports)}
 	if cfg.TLS {
 		if k.certs, err = makeCertificates(dir, cfg.Expired); err != nil {
 			return nil, fmt.Errorf("Kafka for tests: certificates: %w", err)
 		}
 	}
-	if err := k.write(); err != nil {
-		return nil, fmt.Errorf("Kafka for tests: %w", err)
+	cfg.secure(&c, k.certs)
+	maps.Copy(c.Properties, cfg.Properties)
+	broker, err := engine.NewKafka(c)
+	if err != nil {
+		return nil, err
 	}
-	args := []string{"format", "-t", "aG9sZGZhc3QtdGVzdHM0MQ", "-c", k.file("server.properties")}
-	for name, password := range cfg.Users {
-		for _, mechanism := range mechanisms {
-			args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, name, password))
-		}
-	}
-	if out, err := k.command("kafka.tools.StorageTool", args...).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("Kafka for tests: format its directory: %w\n%s", err, out)
-	}
+	k.p = broker.Process
 	return k, nil
 }
 
-func (k *Kafka) command(class string, args ...string) *exec.Cmd {
-	cmd := k.java.command(k.file("log4j.properties"), class, args...)
-	cmd.Dir = k.dir
-	return cmd
-}
-
-func (k *Kafka) file(name string) string { return filepath.Join(k.dir, name) }
-
-func (k *Kafka) log() string {
-	b, _ := os.ReadFile(k.file("log")) // nothing, where there is none
-	return string(bytes.TrimSpace(b))
-}
-
-func (k *Kafka) start() error {
-	if k.proc.running() {
-		return errors.New("Kafka for tests: it runs already")
+// secure adds who may speak to it, and with what.
+func (cfg KafkaConfig) secure(c *engine.KafkaConfig, certs Certificates) {
+	p := c.Properties
+	if len(cfg.Users) > 0 {
+		p["sasl.enabled.mechanisms"] = strings.Join(mechanisms, ",")
 	}
-	log, err := os.OpenFile(k.file("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := k.command("kafka.Kafka", k.file("server.properties"))
-	cmd.Stdout, cmd.Stderr = log, log
-	if k.proc, err = launch(cmd); err != nil {
-		return fmt.Errorf("Kafka for tests: %w", err)
-	}
-	return k.waitReady()
-}
-
-// waitReady asks it until it answers on the listener that needs no password.
-func (k *Kafka) waitReady() error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(address(k.ports[k.inner()])), kgo.RetryTimeout(time.Second), kgo.RequestRetries(0))
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := k.ping(ctx, cl)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-k.proc.done:
-			return fmt.Errorf("Kafka for tests ended by itself:\n%s", k.log())
-		case <-ctx.Done():
-			return fmt.Errorf("Kafka for tests does not answer: %w\n%s", err, k.log())
-		case <-tick.C:
+	for _, m := range mechanisms {
+		for name, password := range cfg.Users {
+			c.Scram = append(c.Scram, fmt.Sprintf("%s=[name=%s,password=%s]", m, name, password))
+			p["listener.name.client."+strings.ToLower(m)+".sasl.jaas.config"] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 		}
 	}
+	if !cfg.TLS {
+		return
+	}
+	p["ssl.keystore.type"], p["ssl.keystore.location"] = "PEM", certs.server
+	p["ssl.truststore.type"], p["ssl.truststore.location"] = "PEM", certs.Authority
+	p["listener.name.client.ssl.client.auth"] = "none"
+	if cfg.ClientCertificates {
+		p["listener.name.client.ssl.client.auth"] = "required"
+	}
 }
 
-func (k *Kafka) ping(ctx context.Context, cl *kgo.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	return cl.Ping(ctx)
+// protocol is what clients have to speak; "" where they need nothing.
+func (cfg KafkaConfig) protocol() string {
+	switch sasl := len(cfg.Users) > 0; {
+	case sasl && cfg.TLS:
+		return "SASL_SSL"
+	case sasl:
+		return "SASL_PLAINTEXT"
+	case cfg.TLS:
+		return "SSL"
+	default:
+		return ""
+	}
 }
-
-func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
-
-// joined is a list as Kafka's properties want it.
-func joined(values ...string) string { return strings.Join(values, ",") }

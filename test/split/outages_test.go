@@ -179,8 +179,9 @@ func (o *outage) places(key string, saga shop.SagaStyle) shop.OrderID {
 	o.Helper()
 	ctx, cancel := context.WithTimeout(o.Context(), time.Minute)
 	defer cancel()
-	placed, err := o.c.PlaceOrder(ctx, key, shop.PlaceOrder{CustomerID: "probe", Currency: "EUR", PaymentMethod: "tok_ok", ExternalID: key, Saga: saga, Lines: []shop.PlaceLine{{SKU: "TEA", Quantity: 1}},
-		ShippingAddress: shop.Address{Name: "A. Reader", Line1: "1 Long Street", City: "Berlin", PostalCode: "10115", Country: "DE"}}, 0)
+	order := probe(key)
+	order.Saga = saga
+	placed, err := o.c.PlaceOrder(ctx, key, order, 0)
 	if err != nil {
 		o.Errorf("%s: %v", key, err)
 		return ""

@@ -35,13 +35,18 @@ func stocked(t *testing.T, s *split.System) *client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stock(t, c)
+	return c
+}
+
+func stock(t *testing.T, c *client.Client) {
+	t.Helper()
 	if _, err := c.PutItem(t.Context(), "TEA", 0, shop.PutItem{Name: "Tea", UnitPrice: 450, Currency: "EUR"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Receive(t.Context(), "stock", "TEA", shop.Receipt{Quantity: 1_000_000}); err != nil {
 		t.Fatal(err)
 	}
-	return c
 }
 
 // load sends orders, each once, until during returns, and gives back what its senders were told.
@@ -79,12 +84,17 @@ func refused(h *check.History) (failed []check.Sent) {
 // rests waits until nothing moves and compares what was told with what is.
 func rests(t *testing.T, s *split.System, c *client.Client, orders []check.Sent) {
 	t.Helper()
+	settled(t, s.Addresses, c, orders)
+}
+
+func settled(t *testing.T, at check.Addresses, c *client.Client, orders []check.Sent) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if left, err := check.Rest(ctx, c, true); err != nil || left > 0 {
 		t.Fatalf("%d orders still move: %v", left, err)
 	}
-	w, err := check.Look(ctx, c, check.Addresses(s.Addresses), "")
+	w, err := check.Look(ctx, c, at, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,17 +114,17 @@ func TestKillOneReplica(t *testing.T) {
 	c := stocked(t, s)
 	var probes []check.Sent
 	slowest := time.Duration(0)
-	probe := func(key string) {
+	look := func(key string) {
 		sent, took := settles(t, c, key)
 		probes, slowest = append(probes, sent), max(slowest, took)
 	}
 	h := load(t, s, s.Addresses.API, "kill", func() {
-		probe("before")
+		look("before")
 		slowest = 0
 		for _, service := range split.Services {
 			s.Of(service)[0].Kill()
 			for i := range 3 {
-				probe(fmt.Sprintf("%s-%d", service, i))
+				look(fmt.Sprintf("%s-%d", service, i))
 			}
 		}
 	})
@@ -126,14 +136,18 @@ func TestKillOneReplica(t *testing.T) {
 	rests(t, s, c, append(h.Orders, probes...))
 }
 
+func probe(key string) shop.PlaceOrder {
+	return shop.PlaceOrder{CustomerID: "probe", Currency: "EUR", PaymentMethod: "tok_ok", ExternalID: key, Lines: []shop.PlaceLine{{SKU: "TEA", Quantity: 1}},
+		ShippingAddress: shop.Address{Name: "A. Reader", Line1: "1 Long Street", City: "Berlin", PostalCode: "10115", Country: "DE"}}
+}
+
 // settles places an order and tells how long it took to be confirmed.
 func settles(t *testing.T, c *client.Client, key string) (check.Sent, time.Duration) {
 	t.Helper()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), settleWait)
 	defer cancel()
-	placed, err := c.PlaceOrder(ctx, key, shop.PlaceOrder{CustomerID: "probe", Currency: "EUR", PaymentMethod: "tok_ok", ExternalID: key, Lines: []shop.PlaceLine{{SKU: "TEA", Quantity: 1}},
-		ShippingAddress: shop.Address{Name: "A. Reader", Line1: "1 Long Street", City: "Berlin", PostalCode: "10115", Country: "DE"}}, 0)
+	placed, err := c.PlaceOrder(ctx, key, probe(key), 0)
 	if err != nil {
 		t.Errorf("%s: %v", key, err)
 		return check.Sent{}, 0
@@ -154,18 +168,18 @@ func TestRollingRestart(t *testing.T) {
 	s := split.Start(t, split.Options{Replicas: 2, Gateways: 2})
 	c := stocked(t, s)
 	var probes []check.Sent
-	probe := func(key string) {
+	look := func(key string) {
 		sent, _ := settles(t, c, key)
 		probes = append(probes, sent)
 	}
-	h := load(t, s, s.Balancer(t), "roll", func() {
-		probe("before")
+	h := load(t, s, s.Addresses.API, "roll", func() {
+		look("before")
 		for _, kind := range split.Everything() {
 			for _, p := range s.Of(kind) {
 				p.Restart()
 			}
 		}
-		probe("after")
+		look("after")
 	})
 	failed := refused(h)
 	t.Logf("%d orders were sent, %d failed", len(h.Orders), len(failed))

@@ -1,4 +1,4 @@
-package engines
+package engine
 
 import (
 	"fmt"
@@ -8,9 +8,6 @@ import (
 	"strings"
 )
 
-// mechanisms are those that each user gets a password for.
-var mechanisms = []string{"SCRAM-SHA-256", "SCRAM-SHA-512"}
-
 // log4j has warnings and the start in the log, and nothing of each request.
 const log4j = `log4j.rootLogger=WARN, out
 log4j.logger.kafka.server.KafkaRaftServer=INFO
@@ -18,15 +15,6 @@ log4j.appender.out=org.apache.log4j.ConsoleAppender
 log4j.appender.out.layout=org.apache.log4j.PatternLayout
 log4j.appender.out.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n
 `
-
-// inner is the index of the listener that the broker uses itself: the clients' where those need nothing, or
-// one of its own.
-func (k *Kafka) inner() int {
-	if len(k.cfg.Users) > 0 || k.cfg.TLS {
-		return 2
-	}
-	return 0
-}
 
 // write writes the broker's configuration.
 func (k *Kafka) write() error {
@@ -45,17 +33,23 @@ func (k *Kafka) write() error {
 // properties are those of a small broker that is alone: one copy of everything, few threads, and topics
 // only where somebody makes them.
 func (k *Kafka) properties() map[string]string {
-	client, controller := address(k.ports[0]), address(k.ports[1])
-	protocol := k.protocol()
-	p := map[string]string{
+	listeners := []string{"INNER://" + k.cfg.Addr, "CONTROLLER://" + k.controller}
+	advertised := listeners[:1:1]
+	protocols := []string{"INNER:PLAINTEXT", "CONTROLLER:PLAINTEXT"}
+	for _, l := range k.cfg.Listeners {
+		listeners = append(listeners, l.Name+"://"+l.Addr)
+		advertised = append(advertised, l.Name+"://"+l.Advertised)
+		protocols = append(protocols, l.Name+":"+l.Protocol)
+	}
+	return map[string]string{
 		"process.roles":                  "broker,controller",
 		"node.id":                        "1",
-		"controller.quorum.voters":       "1@" + controller,
+		"controller.quorum.voters":       "1@" + k.controller,
 		"controller.listener.names":      "CONTROLLER",
-		"listeners":                      joined("CLIENT://"+client, "CONTROLLER://"+controller),
-		"advertised.listeners":           "CLIENT://" + client,
-		"listener.security.protocol.map": joined("CLIENT:"+protocol, "CONTROLLER:PLAINTEXT", "INNER:PLAINTEXT"),
-		"inter.broker.listener.name":     "CLIENT",
+		"listeners":                      strings.Join(listeners, ","),
+		"advertised.listeners":           strings.Join(advertised, ","),
+		"listener.security.protocol.map": strings.Join(protocols, ","),
+		"inter.broker.listener.name":     "INNER",
 		"log.dirs":                       k.file("data"),
 
 		"auto.create.topics.enable":                "false",
@@ -76,39 +70,5 @@ func (k *Kafka) properties() map[string]string {
 		"log.cleaner.dedupe.buffer.size":           "4194304",
 		"log.index.size.max.bytes":                 "1048576",
 		"log.initial.task.delay.ms":                "5000",
-	}
-	if k.inner() == 2 {
-		own := address(k.ports[2])
-		p["listeners"] = joined(p["listeners"], "INNER://"+own)
-		p["advertised.listeners"] = joined(p["advertised.listeners"], "INNER://"+own)
-		p["inter.broker.listener.name"] = "INNER"
-	}
-	if len(k.cfg.Users) > 0 {
-		p["sasl.enabled.mechanisms"] = joined(mechanisms...)
-		for _, m := range mechanisms {
-			p["listener.name.client."+strings.ToLower(m)+".sasl.jaas.config"] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-		}
-	}
-	if k.cfg.TLS {
-		p["ssl.keystore.type"], p["ssl.keystore.location"] = "PEM", k.certs.server
-		p["ssl.truststore.type"], p["ssl.truststore.location"] = "PEM", k.certs.Authority
-		p["listener.name.client.ssl.client.auth"] = "none"
-		if k.cfg.ClientCertificates {
-			p["listener.name.client.ssl.client.auth"] = "required"
-		}
-	}
-	return p
-}
-
-func (k *Kafka) protocol() string {
-	switch sasl := len(k.cfg.Users) > 0; {
-	case sasl && k.cfg.TLS:
-		return "SASL_SSL"
-	case sasl:
-		return "SASL_PLAINTEXT"
-	case k.cfg.TLS:
-		return "SSL"
-	default:
-		return "PLAINTEXT"
 	}
 }

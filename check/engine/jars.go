@@ -1,4 +1,4 @@
-package engines
+package engine
 
 import (
 	"crypto/sha256"
@@ -13,9 +13,9 @@ import (
 	"sync"
 )
 
-// LibsVariable is the environment variable that names the directory of Kafka's jars, in place of the cache
+// KafkaLibsVariable is the environment variable that names the directory of Kafka's jars, in place of the cache
 // that scripts/fetch-kafka fills, or is "none" for doing without.
-const LibsVariable = "HOLDFAST_TEST_KAFKA_LIBS"
+const KafkaLibsVariable = "HOLDFAST_TEST_KAFKA_LIBS"
 
 //go:embed kafka/jars.sha256
 var jarList string
@@ -33,9 +33,9 @@ var findJava = sync.OnceValues(func() (java, error) {
 		program, err = exec.LookPath(filepath.Join(home, "bin", "java"))
 	}
 	if err != nil {
-		return java{}, fmt.Errorf("Kafka for tests: a Java 17 is %w: apt-get install openjdk-17-jre-headless (scripts/setup does)", errMissing)
+		return java{}, fmt.Errorf("Kafka: a Java 17 is %w: apt-get install openjdk-17-jre-headless (scripts/setup does)", ErrMissing)
 	}
-	dir := os.Getenv(LibsVariable)
+	dir := os.Getenv(KafkaLibsVariable)
 	if dir == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
@@ -44,7 +44,7 @@ var findJava = sync.OnceValues(func() (java, error) {
 		dir = filepath.Join(cache, "holdfast", "kafka-3.9.1")
 	}
 	if _, err := os.Stat(dir); err != nil {
-		return java{}, fmt.Errorf("Kafka for tests: in %s it is %w: run scripts/fetch-kafka", dir, errMissing)
+		return java{}, fmt.Errorf("Kafka: in %s it is %w: run scripts/fetch-kafka", dir, ErrMissing)
 	}
 	var jars []string
 	for line := range strings.Lines(jarList) {
@@ -54,9 +54,9 @@ var findJava = sync.OnceValues(func() (java, error) {
 		}
 		jar := filepath.Join(dir, name)
 		if got, err := digest(jar); err != nil {
-			return java{}, fmt.Errorf("Kafka for tests: a jar of test/engines/kafka/jars.sha256: %w; remove the directory and run scripts/fetch-kafka", err)
+			return java{}, fmt.Errorf("Kafka: a jar of check/engine/kafka/jars.sha256: %w; remove the directory and run scripts/fetch-kafka", err)
 		} else if got != sum {
-			return java{}, fmt.Errorf("Kafka for tests: %s is not the file that test/engines/kafka/jars.sha256 names: remove the directory and run scripts/fetch-kafka", jar)
+			return java{}, fmt.Errorf("Kafka: %s is not the file that check/engine/kafka/jars.sha256 names: remove the directory and run scripts/fetch-kafka", jar)
 		}
 		jars = append(jars, jar)
 	}
