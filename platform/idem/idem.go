@@ -81,7 +81,7 @@ func Find[T any](ctx context.Context, db *sqldb.DB, s Scope, cmd any) (answer T,
 	if err != nil {
 		return answer, false, err
 	}
-	err = db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	err = db.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		found, err = find(ctx, tx, s, hash, &answer)
 		return err
 	})

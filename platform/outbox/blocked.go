@@ -132,7 +132,10 @@ func (o *Outbox) due(ctx context.Context) (found []dueRow, err error) {
 			return err
 		}
 		rows.Close()
-		events, err := scanRows(ctx, tx, unsentColumns+`u.pos IN `+sqldb.In(len(positions))+` ORDER BY u.pos`, positions)
+		if rows, err = tx.Query(ctx, eventsOf+`outbox_unsent u JOIN outbox o ON o.pos = u.pos WHERE u.pos IN `+sqldb.In(len(positions))+` ORDER BY u.pos`, positions...); err != nil {
+			return err
+		}
+		events, err := scanRows(rows)
 		for _, r := range events {
 			d := known[r.pos]
 			d.row = r

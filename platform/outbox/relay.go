@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -315,37 +316,35 @@ func (o *Outbox) linger(ctx context.Context) (longer context.Context, end func()
 	}
 }
 
-const unsentColumns = `SELECT u.pos, o.event_id, o.topic, o.key, o.version, o.type, o.source, o.time, o.traceparent, o.headers, o.data
-	FROM outbox_unsent u JOIN outbox o ON o.pos = u.pos WHERE `
+const eventsOf = `SELECT u.pos, o.event_id, o.topic, o.key, o.version, o.type, o.source, o.time, o.traceparent, o.headers, o.data FROM `
 
-// unsent reads the oldest events of our slots whose lanes are not blocked.
+// unsent reads the oldest events of our slots whose lanes are not blocked. Their positions are chosen before the
+// events are looked up: PostgreSQL would otherwise look up all that wait, and sort them.
 func (o *Outbox) unsent(ctx context.Context) (found []row, err error) {
-	query, args := unsentColumns, make([]any, 0, slots+1)
+	query, args := `1 = 1`, make([]any, 0, slots+1)
 	if len(o.lease.held) < slots {
-		query += `u.slot IN ` + sqldb.In(len(o.lease.held))
+		query = `slot IN ` + sqldb.In(len(o.lease.held))
 		for _, s := range o.lease.held {
 			args = append(args, s)
 		}
-	} else {
-		query += `1 = 1`
 	}
 	if o.blocked > 0 {
-		query += ` AND NOT EXISTS (SELECT 1 FROM outbox_blocked b WHERE b.lane = u.lane)`
+		query += ` AND NOT EXISTS (SELECT 1 FROM outbox_blocked b WHERE b.lane = outbox_unsent.lane)`
 	}
-	query += ` ORDER BY u.pos LIMIT ?`
+	query = `WITH first AS MATERIALIZED (SELECT pos FROM outbox_unsent WHERE ` + query + ` ORDER BY pos LIMIT ?)
+		` + eventsOf + `first u JOIN outbox o ON o.pos = u.pos ORDER BY u.pos`
 	args = append(args, o.cfg.Batch)
-	err = o.parts.DB.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		found, err = scanRows(ctx, tx, query, args)
+	err = o.parts.DB.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		rows, err := tx.QueryReplanned(ctx, query, args...)
+		if err == nil {
+			found, err = scanRows(rows)
+		}
 		return err
 	})
 	return found, err
 }
 
-func scanRows(ctx context.Context, tx *sqldb.Tx, query string, args []any) (found []row, err error) {
-	rows, err := tx.Query(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
+func scanRows(rows *sql.Rows) (found []row, err error) {
 	defer rows.Close()
 	for rows.Next() {
 		var r row

@@ -252,12 +252,44 @@ func testSnapshot(t *testing.T, db *sqldb.DB) {
 
 func testViewWrites(t *testing.T, db *sqldb.DB) {
 	for range 6 { // more often than there are readers
-		err := db.View(t.Context(), add("a", 1))
-		if err == nil || shop.KindOf(err) == shop.Unavailable {
-			t.Errorf("got %v, want an error that no retry helps", err)
+		for _, look := range []func(context.Context, func(context.Context, *sqldb.Tx) error) error{db.View, db.Read} {
+			err := look(t.Context(), add("a", 1))
+			if err == nil || shop.KindOf(err) == shop.Unavailable {
+				t.Errorf("got %v, want an error that no retry helps", err)
+			}
 		}
 	}
 	wantNames(t, db)
+}
+
+func testRead(t *testing.T, db *sqldb.DB) {
+	update(t, db, add("a", 1))
+	for range 6 { // more often than there are readers
+		n := 0
+		var now time.Time
+		err := db.Read(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			rows, err := tx.QueryReplanned(ctx, "SELECT count(*) FROM things WHERE name = ?", "a")
+			if err != nil {
+				return err
+			}
+			for rows.Next() {
+				if err := rows.Scan(&n); err != nil {
+					return err
+				}
+			}
+			if err := rows.Close(); err != nil {
+				return err
+			}
+			now, err = tx.Now(ctx)
+			return err
+		})
+		if n != 1 || now.IsZero() || err != nil {
+			t.Errorf("%d rows at %v, %v", n, now, err)
+		}
+		if err := db.Read(t.Context(), func(context.Context, *sqldb.Tx) error { return errOwn }); !errors.Is(err, errOwn) {
+			t.Errorf("got %v, want its own error", err)
+		}
+	}
 }
 
 func testNow(t *testing.T, db *sqldb.DB) {

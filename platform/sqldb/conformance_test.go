@@ -65,6 +65,7 @@ var conformance = []struct {
 	{"texts sort by their bytes", testOrder},
 	{"a View is a snapshot", testSnapshot},
 	{"a View refuses writes", testViewWrites},
+	{"a Read", testRead},
 	{"the shared clock", testNow},
 	{"counts", testStats},
 	{"a closed database is unavailable", testClosed},

@@ -81,6 +81,7 @@ type engine interface {
 	dialect() Dialect
 	update(ctx context.Context, fn func(context.Context, *Tx) error) error
 	view(ctx context.Context, fn func(context.Context, *Tx) error) error
+	read(ctx context.Context, fn func(context.Context, *Tx) error) error
 	migrate(ctx context.Context, service string, fsys fs.FS) error
 	ping(ctx context.Context) error
 	stats() Stats
@@ -168,6 +169,12 @@ var errUnfinished = errors.New("the transaction's function did not return")
 // View runs fn on a snapshot of the database, which is that of its first query. A write in it is an error.
 func (db *DB) View(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
 	return db.guarded(ctx, false, func(ctx context.Context) error { return db.engine.view(ctx, fn) })
+}
+
+// Read is View for a single query. On PostgreSQL that spares two of three round trips, and each query of an fn that
+// makes several has a snapshot of its own; Now is one of them.
+func (db *DB) Read(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	return db.guarded(ctx, false, func(ctx context.Context) error { return db.engine.read(ctx, fn) })
 }
 
 // Migrate brings the schema up to date with the *.sql files at the root of fsys, which are goose

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -157,12 +158,12 @@ func (db *postgresDB) once(ctx context.Context, readOnly bool, fn func(context.C
 	if readOnly {
 		how = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 	}
-	c, err := db.begin(ctx, how)
+	c, now, err := db.begin(ctx, how)
 	if err != nil {
 		return false, classify(err, postgresUnavailable, readOnly)
 	}
 	defer c.Close()
-	tx := &Tx{on: &postgresTx{c: c, texts: &db.texts}, readOnly: readOnly}
+	tx := &Tx{on: &postgresTx{c: c, texts: &db.texts, began: now}, readOnly: readOnly}
 	ended := false
 	defer func() {
 		if !ended { // fn failed, or panicked, or ended its goroutine
@@ -188,29 +189,76 @@ func retriable(err error) bool {
 	return state == "40001" || state == "40P01"
 }
 
-// begin takes a connection from the pool. One that has died there is replaced, since nothing was lost.
-func (db *postgresDB) begin(ctx context.Context, how string) (*sql.Conn, error) {
+// read runs fn on a connection without a transaction.
+func (db *postgresDB) read(ctx context.Context, fn func(context.Context, *Tx) error) error {
 	for dead := 0; ; dead++ {
-		c, err := db.db.Conn(ctx)
-		if err != nil && db.closed.Load() {
-			return nil, shop.Wrap(shop.Unavailable, "sqldb", msgClosed, err)
-		}
+		c, err := db.conn(ctx)
 		if err != nil {
-			return nil, err
+			return classify(err, postgresUnavailable, true)
 		}
-		_, err = c.ExecContext(ctx, how)
+		err = db.readOn(ctx, c, fn)
+		if !db.died(ctx, err, dead) {
+			return err
+		}
+	}
+}
+
+func (db *postgresDB) readOn(ctx context.Context, c *sql.Conn, fn func(context.Context, *Tx) error) error {
+	defer c.Close()
+	tx := &Tx{on: &postgresTx{c: c, texts: &db.texts}, readOnly: true}
+	defer tx.closeRows() // fn may panic
+	return tx.end(fn(ctx, tx))
+}
+
+// begin begins a transaction and tells when that was. A connection that has died in the pool is replaced, since
+// nothing was lost.
+func (db *postgresDB) begin(ctx context.Context, how string) (*sql.Conn, time.Time, error) {
+	for dead := 0; ; dead++ {
+		c, err := db.conn(ctx)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		now, err := beginOn(ctx, c, how)
 		if err == nil {
-			return c, nil
+			return c, now, nil
 		}
 		rollback(ctx, c)
 		_ = c.Close()
 		if e := ctx.Err(); e != nil {
-			return nil, e // the driver may call it a bad connection
+			return nil, now, e // the driver may call it a bad connection
 		}
-		if postgresUnavailable(err) != msgLost || dead >= db.conns {
-			return nil, err
+		if !db.died(ctx, err, dead) {
+			return nil, now, err
 		}
 	}
+}
+
+// conn takes a connection from the pool.
+func (db *postgresDB) conn(ctx context.Context) (*sql.Conn, error) {
+	c, err := db.db.Conn(ctx)
+	if err != nil && db.closed.Load() {
+		return nil, shop.Wrap(shop.Unavailable, "sqldb", msgClosed, err)
+	}
+	return c, err
+}
+
+// died tells whether err says that a connection had died in the pool, where all of them may be after a restart.
+func (db *postgresDB) died(ctx context.Context, err error, before int) bool {
+	return err != nil && ctx.Err() == nil && postgresUnavailable(err) == msgLost && before < db.conns
+}
+
+// beginOn begins a transaction and asks for the time, in one round trip.
+func beginOn(ctx context.Context, c *sql.Conn, how string) (now time.Time, err error) {
+	err = c.Raw(func(driverConn any) error {
+		answers, err := driverConn.(*stdlib.Conn).Conn().PgConn().Exec(ctx, how+"; SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").ReadAll()
+		if err != nil {
+			return err
+		}
+		micros, err := strconv.ParseInt(string(answers[1].Rows[0][0]), 10, 64)
+		now = FromMicros(micros)
+		return err
+	})
+	return now, err
 }
 
 // commit goes on when ctx has ended, since its outcome is what the caller wants to know. Whatever is not
@@ -244,7 +292,7 @@ func rollback(ctx context.Context, c *sql.Conn) {
 }
 
 func (db *postgresDB) ping(ctx context.Context) error {
-	c, err := db.begin(ctx, "BEGIN READ ONLY")
+	c, _, err := db.begin(ctx, "BEGIN READ ONLY")
 	if err != nil {
 		if isContext(err) {
 			return shop.Wrap(shop.Unavailable, "sqldb", msgLost, err)
@@ -276,6 +324,7 @@ func (db *postgresDB) close() error {
 type postgresTx struct {
 	c     *sql.Conn
 	texts *rebinder
+	began time.Time // zero where there is no transaction
 }
 
 func (t *postgresTx) dialect() Dialect { return Postgres }
@@ -289,6 +338,9 @@ func (t *postgresTx) query(ctx context.Context, query string, args []any) (*sql.
 }
 
 func (t *postgresTx) now(ctx context.Context) (now time.Time, err error) {
+	if !t.began.IsZero() {
+		return t.began, nil
+	}
 	err = t.c.QueryRowContext(ctx, "SELECT clock_timestamp()").Scan(&now)
 	return now, err
 }

@@ -164,6 +164,10 @@ func (db *sqliteDB) update(ctx context.Context, fn func(context.Context, *Tx) er
 	return db.writer.do(ctx, fn)
 }
 
+func (db *sqliteDB) read(ctx context.Context, fn func(context.Context, *Tx) error) error {
+	return db.view(ctx, fn)
+}
+
 func (db *sqliteDB) view(ctx context.Context, fn func(context.Context, *Tx) error) error {
 	var c *conn
 	select {

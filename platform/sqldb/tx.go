@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"holdfast/shop"
 )
 
@@ -37,6 +39,9 @@ func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (int64, error
 	if err := tx.ready(ctx); err != nil {
 		return 0, err
 	}
+	if tx.readOnly {
+		return 0, tx.fail(shop.E(shop.Internal, "sqldb", "a View or a Read wrote"))
+	}
 	res, err := tx.on.exec(ctx, query, args)
 	if err != nil {
 		return 0, tx.fail(err)
@@ -60,6 +65,15 @@ func (tx *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, 
 	}
 	tx.rows = rows
 	return rows, nil
+}
+
+// QueryReplanned is Query for lists of work, which are empty at one moment and long at the next: PostgreSQL makes a
+// plan for the size that they have now. One that it keeps may be for an empty table, and reads every row and sorts.
+func (tx *Tx) QueryReplanned(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if tx.Dialect() == Postgres {
+		args = append([]any{pgx.QueryExecModeExec}, args...)
+	}
+	return tx.Query(ctx, query, args...)
 }
 
 // QueryRow runs a query of which the first row is wanted.
@@ -101,8 +115,8 @@ func (r *Row) Scan(dest ...any) error {
 // Update returns; after a View it does not run. It must not block and must not use the database.
 func (tx *Tx) AfterCommit(fn func()) { tx.after = append(tx.after, fn) }
 
-// Now returns the time by the clock that all users of the database share: PostgreSQL's own, and on SQLite,
-// which has one process, that of shop.Deps. It is UTC in microseconds.
+// Now returns the time by the clock that all users of the database share: PostgreSQL's own, as the transaction
+// began, and on SQLite, which has one process, that of shop.Deps. It is UTC in microseconds.
 func (tx *Tx) Now(ctx context.Context) (time.Time, error) {
 	if err := tx.ready(ctx); err != nil {
 		return time.Time{}, err

@@ -82,7 +82,7 @@ func (s *Service) Components() []run.Component {
 // Prices implements shop.Inventory.
 func (s *Service) Prices(ctx context.Context, skus []shop.SKU) (map[shop.SKU]shop.Item, error) {
 	var items map[shop.SKU]shop.Item
-	err := s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+	err := s.db.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		items, err = itemsBySKU(ctx, tx, skus, false)
 		return err
 	})

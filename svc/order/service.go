@@ -122,7 +122,7 @@ func (s *Service) committed(events []shop.Event, rows []*row) {
 // Get implements shop.Orders.
 func (s *Service) Get(ctx context.Context, caller shop.Caller, id shop.OrderID) (shop.Order, error) {
 	var found *row
-	err := s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	err := s.db.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		rows, err := rowsOf(ctx, tx, []shop.OrderID{id}, noLock)
 		found = rows[id]
 		return err

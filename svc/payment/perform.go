@@ -120,7 +120,7 @@ func (s *Service) undone(ctx context.Context, c calls.Call) bool {
 		return false // the transaction that asked for it has just seen that it is not
 	}
 	undo := false
-	err := s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	err := s.db.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		found, err := paymentsOf(ctx, tx, []shop.OrderID{c.OrderID}, noLock)
 		if p := found[c.OrderID]; p != nil {
 			undo = p.undo

@@ -182,7 +182,7 @@ func (s *Service) learn(ctx context.Context, id shop.OrderID, doc parcel) (state
 		}
 		return err
 	}
-	if err := s.db.View(ctx, look); err != nil {
+	if err := s.db.Read(ctx, look); err != nil {
 		return "", err
 	}
 	if state != scheduling && state != shop.ShipmentRejected {
