@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/check/audit"
 	"holdfast/check/engine"
 	"holdfast/client"
 	"holdfast/shop"
@@ -24,16 +25,19 @@ type BenchReport struct {
 	Outcomes   map[string]int `json:"outcomes"`
 	// ConfirmedPS is the orders that were confirmed, over the time from the first order until the last of
 	// them had its outcome.
-	ConfirmedPS  float64     `json:"confirmed_per_second"`
-	Drain        float64     `json:"drain_seconds"` // from the end of the load until every order had its outcome
-	Accept       Quantiles   `json:"acceptance"`
-	Confirm      Quantiles   `json:"confirmation"`
-	Observed     int         `json:"confirmation_observed"`
-	Late         int         `json:"confirmation_late"`
-	CPUPerOrder  float64     `json:"cpu_ms_per_order"` // of the server process; 0 where it was not started here
-	PeakMemoryMB float64     `json:"peak_memory_mb"`
-	ReadySeconds float64     `json:"ready_seconds"`
-	Violations   []Violation `json:"violations"`
+	ConfirmedPS float64   `json:"confirmed_per_second"`
+	Drain       float64   `json:"drain_seconds"` // from the end of the load until every order had its outcome
+	Accept      Quantiles `json:"acceptance"`
+	Confirm     Quantiles `json:"confirmation"`
+	Observed    int       `json:"confirmation_observed"`
+	Late        int       `json:"confirmation_late"`
+	CPUPerOrder float64   `json:"cpu_ms_per_order"` // of Holdfast's processes, per accepted order; 0 where they were not started here
+	// CPUPerConfirmed is the CPU in ms per confirmed order, of all of Holdfast's processes ("holdfast") and of each
+	// engine that is a process of its own; of an engine all that it used meanwhile, for whatever.
+	CPUPerConfirmed map[string]float64 `json:"cpu_ms_per_confirmed_order,omitempty"`
+	PeakMemoryMB    float64            `json:"peak_memory_mb"`
+	ReadySeconds    float64            `json:"ready_seconds"`
+	Violations      []Violation        `json:"violations"`
 }
 
 // Quantiles are latencies of a run.
@@ -49,12 +53,30 @@ func quantiles(d []time.Duration) Quantiles {
 	return Quantiles{Quantile(d, .5), Quantile(d, .99), Quantile(d, .999), Quantile(d, 1)}
 }
 
-// Target is a Holdfast to measure. Process is nil for one that was not started here; then its CPU and
-// memory are not known.
+// Target is a Holdfast to measure.
 type Target struct {
 	URL, Key  string
 	Addresses Addresses
-	Process   *Process
+	Process   *Process // nil for one that is not one process of this one's
+	// Usage is what it has used so far: its own processes are "holdfast", and each engine that was started with it has
+	// its name. nil where that is not known.
+	Usage func() (map[string]engine.Usage, error)
+	Took  time.Duration // until it was ready
+	// Stores are those of one that does not check them itself.
+	Stores *audit.Config
+}
+
+// used is what it has used so far; nothing where that is not known.
+func (t Target) used() (map[string]engine.Usage, error) {
+	switch {
+	case t.Usage != nil:
+		return t.Usage()
+	case t.Process != nil:
+		u, err := t.Process.Usage()
+		return map[string]engine.Usage{"holdfast": u}, err
+	default:
+		return nil, nil
+	}
 }
 
 // benchSKU is what a bench orders. Stock is made ample first.
@@ -70,11 +92,9 @@ func Bench(ctx context.Context, t Target, plan Plan, restLimit time.Duration) (*
 		return nil, fmt.Errorf("prepare the stock: %w", err)
 	}
 	plan.URL, plan.Key, plan.SKU, plan.Quantity = t.URL, t.Key, benchSKU, 1
-	var before, after engine.Usage
-	if t.Process != nil {
-		if before, err = t.Process.Usage(); err != nil {
-			return nil, err
-		}
+	before, err := t.used()
+	if err != nil {
+		return nil, err
 	}
 	h, err := Run(ctx, plan)
 	if err != nil {
@@ -86,10 +106,9 @@ func Bench(ctx context.Context, t Target, plan Plan, restLimit time.Duration) (*
 		return nil, err
 	}
 	settled := time.Now()
-	if t.Process != nil {
-		if after, err = t.Process.Usage(); err != nil {
-			return nil, err
-		}
+	after, err := t.used()
+	if err != nil {
+		return nil, err
 	}
 	r := h.report()
 	w, err := Look(ctx, c, t.Addresses, plan.Run)
@@ -97,17 +116,44 @@ func Bench(ctx context.Context, t Target, plan Plan, restLimit time.Duration) (*
 		return nil, err
 	}
 	r.judge(w, h, settled)
-	stores, err := Stores(ctx, t.Addresses)
+	stores, err := t.stores(ctx)
 	if err != nil {
 		return nil, err
 	}
 	r.Violations = append(r.Violations, stores...)
+	r.spent(before, after)
+	r.ReadySeconds = t.Took.Seconds()
 	if t.Process != nil {
-		r.CPUPerOrder = float64((after.CPU - before.CPU).Microseconds()) / 1000 / float64(max(r.Accepted, 1))
-		r.PeakMemoryMB = float64(after.Peak) / 1e6
 		r.ReadySeconds = t.Process.Took.Seconds()
 	}
 	return r, nil
+}
+
+// stores returns what does not hold in the stores.
+func (t Target) stores(ctx context.Context) ([]Violation, error) {
+	if t.Stores == nil {
+		return Stores(ctx, t.Addresses)
+	}
+	r, err := audit.Run(ctx, *t.Stores)
+	if err != nil {
+		return nil, fmt.Errorf("check the stores: %w", err)
+	}
+	return found(r), nil
+}
+
+// spent adds what was used between two looks.
+func (r *BenchReport) spent(before, after map[string]engine.Usage) {
+	confirmed := r.Outcomes[string(shop.Confirmed)] + r.Outcomes[string(shop.Fulfilled)]
+	for name, u := range after {
+		ms := float64((u.CPU - before[name].CPU).Microseconds()) / 1000
+		if r.CPUPerConfirmed == nil {
+			r.CPUPerConfirmed = map[string]float64{}
+		}
+		r.CPUPerConfirmed[name] = ms / float64(max(confirmed, 1))
+		if name == "holdfast" {
+			r.CPUPerOrder, r.PeakMemoryMB = ms/float64(max(r.Accepted, 1)), float64(u.Peak)/1e6
+		}
+	}
 }
 
 // stockUp makes sure that there is enough of what is ordered.

@@ -39,16 +39,20 @@ func Stores(ctx context.Context, at Addresses) ([]Violation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("check the stores: %w", err)
 	}
-	var found []Violation
+	return found(&r), nil
+}
+
+// found is what a report says that does not hold.
+func found(r *audit.Report) (all []Violation) {
 	for _, x := range r.Failed() {
 		if len(x.Items) == 0 {
-			found = append(found, Violation{Invariant: x.ID, Detail: "stores: " + x.Verdict.String()})
+			all = append(all, Violation{Invariant: x.ID, Detail: "stores: " + x.Verdict.String()})
 		}
 		for _, o := range x.Items {
-			found = append(found, Violation{x.ID, o.ID, "stores: " + o.Detail})
+			all = append(all, Violation{x.ID, o.ID, "stores: " + o.Detail})
 		}
 	}
-	return found, nil
+	return all
 }
 
 // later waits for the report of a check that began after an instant.

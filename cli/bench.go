@@ -3,13 +3,16 @@ package cli
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/check"
+	"holdfast/check/cluster"
 	"holdfast/shop"
 )
 
@@ -18,16 +21,21 @@ const restLimit = 2 * time.Minute
 
 func (s *session) bench() *cobra.Command {
 	plan := check.Plan{}
-	var keep, external bool
-	var verbose bool
+	var keep, external, verbose, split bool
+	var o cluster.Options
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Put an open load on Holdfast and check every outcome",
 		Long: `Sends orders at a steady rate, whatever becomes of those before, and measures each latency from
 the time that the order was due. Afterwards every order's outcome is compared with the provider's
 and the carrier's ledgers. Without --url it starts a Holdfast of its own in a temporary directory
-and also reports that process's CPU and memory.`,
-		Example: `  holdfast bench --rate 200 --duration 60s`,
+and also reports that process's CPU and memory.
+
+With --split it is a Holdfast as in production: a process for each service and gateways before them, on a
+PostgreSQL, a Kafka and, for orchestrated orders, a Temporal of its own. CPU is reported per confirmed order, of
+all of Holdfast's processes and of each engine.`,
+		Example: `  holdfast bench --rate 200 --duration 60s
+  holdfast bench --split --rate 50 --duration 60s --saga orchestrated --temporal-store postgres`,
 	}
 	f := c.Flags()
 	f.Float64Var(&plan.Rate, "rate", 200, "orders per second")
@@ -35,6 +43,10 @@ and also reports that process's CPU and memory.`,
 	f.StringVar((*string)(&plan.Saga), "saga", string(shop.Choreographed), "the orders' saga style")
 	f.Float64Var(&plan.Observed, "observe", 100, "orders per second whose confirmation is timed, each with a request that waits for it")
 	f.BoolVar(&keep, "keep", false, "keep the temporary data directory")
+	f.BoolVar(&split, "split", false, "measure processes on PostgreSQL and Kafka (needs holdfastd beside this program: make build; PostgreSQL 15; scripts/fetch-kafka)")
+	f.IntVar(&o.Replicas, "replicas", 1, "with --split: processes of each service")
+	f.IntVar(&o.Gateways, "gateways", 1, "with --split: gateways, with a balancer before them if there are several")
+	f.StringVar((*string)(&o.Temporal), "temporal-store", "", "with --split: run a Temporal (needs temporald beside this program: make temporald) that keeps everything in sqlite or postgres; by default in sqlite with --saga orchestrated, and none without")
 	f.BoolVar(&verbose, "verbose", false, "show the log of the Holdfast that was started")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		external = s.url != ""
@@ -42,7 +54,14 @@ and also reports that process's CPU and memory.`,
 		plan.Progress = func(p check.Progress) {
 			s.say("%4.0fs  sent %d  accepted %d  refused %d  unknown %d  in flight %d", p.Elapsed.Seconds(), p.Sent, p.Accepted, p.Refused, p.Unknown, p.InFlight)
 		}
-		target, stop, err := s.benchTarget(c, external, keep, verbose)
+		start := func() (check.Target, func(), error) { return s.benchTarget(c, external, keep, verbose) }
+		if split {
+			if o.Keep = keep; o.Temporal == cluster.NoTemporal && plan.Saga == shop.Orchestrated {
+				o.Temporal = cluster.OnSQLite
+			}
+			start = func() (check.Target, func(), error) { return s.splitTarget(c, o) }
+		}
+		target, stop, err := start()
 		if err != nil {
 			return err
 		}
@@ -103,6 +122,26 @@ func (s *session) benchTarget(c *cobra.Command, external, keep, verbose bool) (t
 	}, nil
 }
 
+// splitTarget is a Holdfast of its own in many processes.
+func (s *session) splitTarget(c *cobra.Command, o cluster.Options) (t check.Target, stop func(), err error) {
+	if s.url != "" {
+		return t, nil, usage("--split starts a Holdfast of its own, and --url names another")
+	}
+	s.say("starting PostgreSQL, Kafka and a process for each service")
+	system, err := cluster.Start(c.Context(), o)
+	if err != nil {
+		return t, nil, &exit{code: ExitUnfit, err: err}
+	}
+	return system.Target(), func() {
+		if err := system.Close(); err != nil {
+			s.say("the Holdfast that was measured did not stop well: %v", err)
+		}
+		if o.Keep {
+			s.say("its data is in %s", system.Dir())
+		}
+	}, nil
+}
+
 // judge turns what was found into an exit code.
 func judge(r *check.BenchReport) error {
 	if n := len(r.Violations); n > 0 {
@@ -121,6 +160,11 @@ func writeBench(w io.Writer, r *check.BenchReport) {
 	fmt.Fprintf(w, "accepted      %.0f/s   p50 %s  p99 %s  p99.9 %s  max %s\n", r.AcceptedPS, ms(r.Accept.P50), ms(r.Accept.P99), ms(r.Accept.P999), ms(r.Accept.Max))
 	fmt.Fprintf(w, "confirmed     %.0f/s   p50 %s  p99 %s  p99.9 %s  max %s   (%d observed, %d late)\n", r.ConfirmedPS, ms(r.Confirm.P50), ms(r.Confirm.P99), ms(r.Confirm.P999), ms(r.Confirm.Max), r.Observed, r.Late)
 	fmt.Fprintf(w, "drained       %.1f s after the load; outcomes %v\n", r.Drain, r.Outcomes)
+	if len(r.CPUPerConfirmed) > 1 {
+		for _, name := range slices.Sorted(maps.Keys(r.CPUPerConfirmed)) {
+			fmt.Fprintf(w, "%-13s %.2f ms of CPU per confirmed order\n", name, r.CPUPerConfirmed[name])
+		}
+	}
 	if r.CPUPerOrder > 0 {
 		fmt.Fprintf(w, "server        %.2f ms of CPU per order, peak %.0f MB, ready after %.2f s\n", r.CPUPerOrder, r.PeakMemoryMB, r.ReadySeconds)
 	}

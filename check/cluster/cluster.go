@@ -80,7 +80,8 @@ type System struct {
 
 	options  Options
 	dir      string
-	life     *os.File // the directory is removed when this is closed; nil where it stays
+	took     time.Duration // until it was ready
+	life     *os.File      // the directory is removed when this is closed; nil where it stays
 	secrets  secrets
 	engines  Engines
 	postgres *engine.Postgres
@@ -108,9 +109,11 @@ func (p *Part) Kind() string { return p.kind }
 // Start runs a Holdfast until Close, or until this process ends. It returns when everything is ready.
 func Start(ctx context.Context, o Options) (*System, error) {
 	s := &System{options: o, engines: o.Engines, seeds: map[string]string{}}
+	began := time.Now()
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.took = time.Since(began)
 	return s, nil
 }
 
@@ -204,7 +207,29 @@ func (s *System) Close() error {
 
 // Target returns it for a load.
 func (s *System) Target() check.Target {
-	return check.Target{URL: s.Addresses.API, Key: s.Key, Addresses: s.Addresses}
+	stores := s.Stores()
+	return check.Target{URL: s.Addresses.API, Key: s.Key, Addresses: s.Addresses, Usage: s.usage, Took: s.took, Stores: &stores}
+}
+
+// usage is what its processes have used: Holdfast's own together, and each engine. The outside parties are nobody's.
+func (s *System) usage() (map[string]engine.Usage, error) {
+	all := map[string]engine.Usage{}
+	for _, p := range s.parts {
+		name := p.kind
+		switch name {
+		case "psp", "carrier":
+			continue
+		case "postgres", "kafka", "temporal":
+		default:
+			name = "holdfast"
+		}
+		u, err := p.Usage()
+		if err != nil {
+			return nil, err
+		}
+		all[name] = all[name].Add(u)
+	}
+	return all, nil
 }
 
 // Stores returns where the databases and the outside parties' ledgers are. It is not by way of the links.
