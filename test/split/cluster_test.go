@@ -3,6 +3,7 @@ package split_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -173,7 +174,12 @@ func outcomeOf(t *testing.T, c *client.Client, key string, style shop.SagaStyle)
 func restful(t *testing.T, s *cluster.System, c *client.Client, sent []check.Sent) {
 	t.Helper()
 	settled(t, s.Addresses, c, sent)
-	cfg := s.Stores()
+	audited(t, s.Stores())
+}
+
+// audited checks the stores of what is at rest.
+func audited(t *testing.T, cfg audit.Config) {
+	t.Helper()
 	cfg.AtRest = true
 	report, err := audit.Run(t.Context(), cfg)
 	if err != nil {
@@ -183,4 +189,32 @@ func restful(t *testing.T, s *cluster.System, c *client.Client, sent []check.Sen
 	for _, r := range report.Failed() {
 		t.Errorf("audit: %s is %s: %+v", r.ID, r.Verdict, r.Items[:min(len(r.Items), 3)])
 	}
+}
+
+// TestAlone hurts the one process of a Holdfast that is whole in it: it comes back at the same addresses.
+func TestAlone(t *testing.T) {
+	s, err := cluster.StartAlone(t.Context(), cluster.Options{Bin: split.Programs(t)}, io.Discard, "--dispatch-after", "200ms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	before := s.Target()
+	c, err := client.New(before.URL, before.Key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stock(t, c)
+	sent := []check.Sent{outcomeOf(t, c, "before", shop.Choreographed)}
+	hurt(t, s.Parts()[0])
+	after := s.Target().Addresses
+	if after.Kafka = before.Addresses.Kafka; after != before.Addresses {
+		t.Errorf("it is at %+v, and was at %+v", after, before.Addresses)
+	}
+	sent = append(sent, outcomeOf(t, c, "after", shop.Choreographed))
+	settled(t, s.Target().Addresses, c, sent)
+	audited(t, s.Stores())
 }
