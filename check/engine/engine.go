@@ -53,7 +53,7 @@ func Sweep(dir string) (life *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()
+	defer func() { _ = theirs.Close() }() // who sweeps has its own
 	cmd := exec.Command("/bin/sh", "-c", sweep, "sh", dir)
 	cmd.Stdin = theirs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

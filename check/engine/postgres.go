@@ -153,7 +153,7 @@ func (s *Postgres) Exec(ctx context.Context, statement string) error {
 	if err != nil {
 		return fmt.Errorf("PostgreSQL: %w", err)
 	}
-	defer conn.Close(ctx)
+	defer func() { _ = conn.Close(ctx) }() // its work is done or has failed
 	if _, err := conn.Exec(ctx, statement); err != nil {
 		return fmt.Errorf("PostgreSQL: %s: %w", statement, err)
 	}

@@ -96,7 +96,7 @@ func (p *Process) Launch() error {
 		if err != nil {
 			return err
 		}
-		defer log.Close()
+		defer func() { _ = log.Close() }() // the child has its own
 		if c.offset, err = log.Seek(0, io.SeekEnd); err != nil {
 			return err
 		}

@@ -23,19 +23,21 @@ const patience = 60 * time.Second // a machine that runs many tests at once is s
 var throwaway = map[string]string{"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_wal_size": "256MB", "autovacuum_max_workers": "1"}
 
 // shared is the one server of the process. Tests share it, each with a database of its own.
-var shared = sync.OnceValues(func() (*engine.Postgres, error) {
+var shared = sync.OnceValues(func() (server, error) {
 	s, life, err := prepare("")
 	if err != nil {
-		return nil, err
+		return server{}, err
 	}
-	sharedLife = life
-	return s, s.Start(context.Background())
+	return server{s, life}, s.Start(context.Background())
 })
 
-var (
-	sharedLife *os.File // closed by nobody but the end of the process
-	names      atomic.Int64
-)
+// server is the shared one. Its directory is removed when life is closed, which nobody does but the end of the process.
+type server struct {
+	*engine.Postgres
+	life *os.File
+}
+
+var names atomic.Int64
 
 // prepare makes a server in a directory that is removed when life is closed, which the test's own could not be: the
 // account of the server cannot get into that.
@@ -62,8 +64,8 @@ func DSN(t testing.TB) string {
 	s, err := shared()
 	engines.Need(t, err)
 	name := fmt.Sprintf("t%d", names.Add(1))
-	execute(t, s, "CREATE DATABASE "+name)
-	t.Cleanup(func() { execute(t, s, "DROP DATABASE "+name+" WITH (FORCE)") })
+	execute(t, s.Postgres, "CREATE DATABASE "+name)
+	t.Cleanup(func() { execute(t, s.Postgres, "DROP DATABASE "+name+" WITH (FORCE)") })
 	return s.DSN(name)
 }
 
