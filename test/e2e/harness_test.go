@@ -22,6 +22,9 @@ type system struct {
 	key       string
 	stop      func() error
 	waiting   []shop.OrderID // those that are meant to wait for an operator
+
+	prefix       string // before the names of topics and groups on the bus
+	orchestrated bool   // every order is
 }
 
 // each runs test on a Holdfast in one process with each kind of store. On one in many processes TestScenarios does.

@@ -57,6 +57,11 @@ func scenarios() []scenario {
 		{"void fails for ever", now(voidFailsForEver)},
 		{"same key at once", now(sameKeyAtOnce)},
 		{"hot SKU", now(hotSKU)},
+		{"same event twice", now(sameEventTwice)},
+		{"events out of order", now(eventsOutOfOrder)},
+		{"poison event", now(poisonEvent)},
+		{"late success after compensation", lateSuccess},
+		{"reservation expires while paying", now(expiresWhilePaying)},
 		{"provider down", now(providerDown)},
 		{"carrier down", now(carrierDown)},
 	}...)
@@ -96,11 +101,22 @@ func column(style shop.SagaStyle, c cell) string { return fmt.Sprintf("%s, %s", 
 // start runs a Holdfast until the test ends. With a Temporal every order is orchestrated.
 func (c cell) start(t *testing.T, temporal string) *system {
 	t.Helper()
+	prefix := ""
+	if c.kafka {
+		prefix = engines.SharedKafka(t).Prefix()
+	}
+	s := c.run(t, temporal, prefix)
+	s.prefix, s.orchestrated = prefix, temporal != ""
+	return s
+}
+
+func (c cell) run(t *testing.T, temporal, prefix string) *system {
+	t.Helper()
 	if c.split {
 		if testing.Short() {
 			t.Skip("it starts eight processes")
 		}
-		settings := map[string]string{}
+		settings := map[string]string{"bus.prefix": prefix}
 		if temporal != "" {
 			settings["order.saga.orchestrated_percent"] = "100"
 		}
@@ -109,8 +125,7 @@ func (c cell) start(t *testing.T, temporal string) *system {
 	}
 	cfg := quick(t, c.driver)
 	if c.kafka {
-		k := engines.SharedKafka(t)
-		cfg.Bus.Seeds, cfg.Bus.Prefix = k.Addrs(), k.Prefix()
+		cfg.Bus.Seeds, cfg.Bus.Prefix = engines.SharedKafka(t).Addrs(), prefix
 	}
 	if temporal != "" {
 		cfg.Temporal.Address, cfg.Saga.Queue, cfg.Order.Saga.OrchestratedPercent = temporal, t.Name(), 100
