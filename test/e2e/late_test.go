@@ -52,11 +52,11 @@ func lateSuccess(t *testing.T, s *system) func(*testing.T) string {
 	}
 }
 
-// expiresWhilePaying: the provider has done what it was asked for and nobody learns of it, until the stock is no longer
-// held for the order. The order never came about, and the money goes back when the provider tells.
+// expiresWhilePaying: the provider is asked for the money, and nobody learns what it did until the stock is no longer
+// held for the order. The order never came about, and what is held in the end goes back.
 func expiresWhilePaying(t *testing.T, s *system) string {
 	s.item(t, "EXPIRES", 450, 10)
-	s.faults(t, s.addresses.PSP, check.Fault{Operation: "authorise", Lose: "answer"}, check.Fault{Operation: "query", Status: http.StatusInternalServerError})
+	s.faults(t, s.addresses.PSP, check.Fault{Operation: "authorise", Lose: "request"}, check.Fault{Operation: "query", Status: http.StatusInternalServerError})
 	heal := sync.OnceFunc(func() { s.faults(t, s.addresses.PSP) })
 	defer heal()
 	o := s.place(t, command("tok_ok", "10115", line("EXPIRES", 2)))
