@@ -1,6 +1,7 @@
 package shop
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -79,6 +80,22 @@ type Event struct {
 	TraceParent string            // W3C; "" where there is no trace
 	Headers     map[string]string // beyond the envelope: what a dead letter says of its end; nil on most events
 	Data        json.RawMessage   // the payload
+}
+
+// Saga tells how the saga of the event's order is driven, as its payload says; "" where that says nothing.
+func (e Event) Saga() SagaStyle {
+	type styled struct {
+		Saga SagaStyle `json:"saga"`
+	}
+	var d struct {
+		styled
+		Brief styled `json:"brief"`
+		Order styled `json:"order"`
+	}
+	if json.Unmarshal(e.Data, &d) != nil {
+		return ""
+	}
+	return cmp.Or(d.Saga, d.Brief.Saga, d.Order.Saga)
 }
 
 // Brief is what the steps of a saga need to know of an order. It travels along with their events,

@@ -25,6 +25,8 @@ type ConsumerConfig struct {
 	Name   string           // its group, and its name in the inbox: never change it
 	Topics []string         // to read
 	Types  []shop.EventType // to handle; others are passed over
+	// Asks tells by an event alone whether it asks for anything; one that does not is passed over, too. Nil: all do.
+	Asks func(e shop.Event) bool
 
 	Attempts int           `koanf:"attempts"` // of an event before it is a dead letter
 	Timeout  time.Duration `koanf:"timeout"`  // for one run of the handler with its transaction
@@ -169,7 +171,7 @@ func (c *Consumer) wanted(records []bus.Record) []item {
 		switch {
 		case r.Err != nil:
 			items = append(items, item{event: r.Event, id: rawID(r), cause: r.Err.Error(), Record: *r})
-		case c.types[r.Event.Type]:
+		case c.types[r.Event.Type] && (c.cfg.Asks == nil || c.cfg.Asks(r.Event)):
 			items = append(items, item{event: r.Event, id: string(r.Event.ID), Record: *r})
 		}
 	}

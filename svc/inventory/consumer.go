@@ -26,6 +26,12 @@ var types = []shop.EventType{
 	shop.EventShipmentDispatched,
 }
 
+// asks tells whether an event asks for anything. Of an orchestrated order the orchestrator asks, but for what follows a
+// dispatch and for saying a state again.
+func asks(e shop.Event) bool {
+	return e.Type == shop.EventOrderRedriven || e.Type == shop.EventShipmentDispatched || e.Saga() != shop.Orchestrated
+}
+
 // batch is the work of one transaction: rows are loaded once, changed in memory, and saved once.
 type batch struct {
 	s            *Service

@@ -60,7 +60,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps}
-	consumer, err := outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types},
+	consumer, err := outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types, Asks: asks},
 		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
 	if err != nil {
 		return nil, err

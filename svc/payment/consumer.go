@@ -22,6 +22,12 @@ var types = []shop.EventType{
 	shop.EventOrderRedriven,
 }
 
+// asks tells whether an event asks for anything. Of an orchestrated order the orchestrator asks, but for what follows a
+// dispatch and for saying a state again.
+func asks(e shop.Event) bool {
+	return e.Type == shop.EventOrderRedriven || e.Type == shop.EventShipmentDispatched || e.Saga() != shop.Orchestrated
+}
+
 // consume handles the fresh events of a poll.
 func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event) error {
 	ids := make([]shop.OrderID, len(events))

@@ -77,7 +77,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel, Operations: s.policies.For(opAuthorise, opCapture, opVoid, opRefund)}, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
 		return nil, err
 	}
-	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types},
+	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types, Asks: asks},
 		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
 	return s, err
 }

@@ -22,6 +22,9 @@ var types = []shop.EventType{
 // Topics are those that the service reads. The embedded bus keeps a record until its readers have it.
 func Topics() []string { return topics }
 
+// asks tells whether an event asks for anything: those of orchestrated orders do.
+func asks(e shop.Event) bool { return e.Saga() == shop.Orchestrated }
+
 // consume notes what Temporal has to be told. That is a call to be made, so a Temporal that is down keeps
 // no event waiting and makes no dead letter.
 func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event) error {
