@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/base32"
 	"encoding/binary"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,37 @@ var readers = readersOf(map[string]map[string][]shop.EventType{
 			shop.EventOrderCancelled, shop.EventOrderFulfilled},
 	},
 })
+
+// both are the events that ask for something whether their order is orchestrated or not. What else the steps read of an
+// orchestrated order is for nobody, since the orchestrator asks for it; and that reads of no other.
+var both = []shop.EventType{shop.EventOrderRedriven, shop.EventShipmentDispatched}
+
+// styledTypes are the events of which that decides, as SQL.
+var styledTypes = styled()
+
+func styled() string {
+	var list []string
+	for topicType, consumers := range readers {
+		_, t, _ := strings.Cut(topicType, " ")
+		if !slices.Equal(consumers, []string{orderStore}) {
+			list = append(list, "'"+t+"'")
+		}
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
+}
+
+// asks tells whether the event asks one of its readers for anything: what asks for nothing is passed over, and not noted.
+func (r *outboxRow) asks(reader string) bool {
+	switch {
+	case reader == sagaStore:
+		return r.orchestrated
+	case reader == orderStore || !r.orchestrated:
+		return true
+	default:
+		return slices.Contains(both, shop.EventType(r.kind))
+	}
+}
 
 func readersOf(wants map[string]map[string][]shop.EventType) map[string][]string {
 	m := map[string][]string{}
@@ -210,14 +242,14 @@ func (a *auditor) compare(ctx context.Context, consumer, key string) (found []fi
 	}
 	for _, service := range a.all() {
 		err := a.stores[service].view(ctx, func(ctx context.Context, v *view) error {
-			return v.query(ctx, outboxColumns+` WHERE event_id >= ? AND event_id < ?`, []any{key, key + "~"}, func(rows *sql.Rows) error {
+			return v.query(ctx, v.events(`event_id >= ? AND event_id < ?`), []any{key, key + "~"}, func(rows *sql.Rows) error {
 				var r outboxRow
 				if err := r.scan(rows); err != nil {
 					return err
 				}
 				wanted := false
 				for _, c := range readers[r.topic+" "+r.kind] {
-					wanted = wanted || c == consumer && r.version > 0
+					wanted = wanted || c == consumer && r.version > 0 && r.asks(c)
 				}
 				switch {
 				case handled[r.id]:

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -74,23 +75,32 @@ func (a *auditor) tail(ctx context.Context, v *view, service string) error {
 	return nil
 }
 
-const outboxColumns = `SELECT pos, event_id, topic, key, version, type FROM outbox`
-
-// outboxRow is an event, without what it carries.
+// outboxRow is an event, and of what it carries only whether its order is orchestrated, where that decides who handles it.
 type outboxRow struct {
 	pos, version         int64
 	id, topic, key, kind string
+	orchestrated         bool
+}
+
+// events selects from the outbox.
+func (v *view) events(where string) string {
+	contains := `instr(data, CAST('%s' AS BLOB)) > 0`
+	if v.postgres {
+		contains = `position('%s'::bytea IN data) > 0`
+	}
+	return `SELECT pos, event_id, topic, key, version, type, CASE WHEN type IN (` + styledTypes + `) THEN ` + fmt.Sprintf(contains, `"saga":"`+string(shop.Orchestrated)+`"`) +
+		` ELSE FALSE END FROM outbox WHERE ` + where
 }
 
 func (r *outboxRow) scan(rows *sql.Rows) error {
-	return rows.Scan(&r.pos, &r.id, &r.topic, &r.key, &r.version, &r.kind)
+	return rows.Scan(&r.pos, &r.id, &r.topic, &r.key, &r.version, &r.kind, &r.orchestrated)
 }
 
 func (a *auditor) outboxPage(ctx context.Context, v *view, service string) (bool, error) {
 	c := a.cursors[service]
 	n := 0
 	var r outboxRow
-	err := v.query(ctx, outboxColumns+` WHERE pos > ? ORDER BY pos LIMIT ?`, []any{c.outbox, a.cfg.Page}, func(rows *sql.Rows) error {
+	err := v.query(ctx, v.events(`pos > ? ORDER BY pos LIMIT ?`), []any{c.outbox, a.cfg.Page}, func(rows *sql.Rows) error {
 		if err := r.scan(rows); err != nil {
 			return err
 		}
@@ -123,7 +133,7 @@ func (a *auditor) holes(ctx context.Context, v *view, service string) error {
 		found := map[int64]bool{}
 		var r outboxRow
 		marks := strings.TrimSuffix(strings.Repeat("?,", len(chunk)), ",")
-		if err := v.query(ctx, outboxColumns+` WHERE pos IN (`+marks+`)`, args, func(rows *sql.Rows) error {
+		if err := v.query(ctx, v.events(`pos IN (`+marks+`)`), args, func(rows *sql.Rows) error {
 			err := r.scan(rows)
 			if err == nil {
 				found[r.pos] = true
@@ -158,7 +168,7 @@ func (a *auditor) event(service string, r *outboxRow) {
 	}
 	a.recs.of(r.key).event(sourceOf[service], r.version, kinds[r.kind])
 	for _, consumer := range readers[r.topic+" "+r.kind] {
-		if in := a.inboxes[consumer]; in != nil { // there may be no saga
+		if in := a.inboxes[consumer]; in != nil && r.asks(consumer) { // there may be no saga
 			in.expect(r.id, a.recs.hash(r.id))
 		}
 	}

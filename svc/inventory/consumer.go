@@ -105,8 +105,8 @@ func (b *batch) apply(e shop.Event, brief *shop.Brief) error {
 	r := b.reservations[e.OrderID]
 	switch e.Type {
 	case shop.EventOrderPlaced:
-		if r != nil || brief.Saga == shop.Orchestrated {
-			return nil // reserved already, or closed before it came; or the orchestrator asks
+		if r != nil {
+			return nil // reserved already, or closed before it came
 		}
 		return b.reserve(e, brief)
 	case shop.EventOrderRedriven:
@@ -125,8 +125,8 @@ func (b *batch) apply(e shop.Event, brief *shop.Brief) error {
 		if err := json.Unmarshal(e.Data, &d); err != nil {
 			return fmt.Errorf("decode %s: %w", e.Type, err)
 		}
-		if d.Saga == shop.Orchestrated || e.Type == shop.EventPaymentNeedsAttention && d.Reason == shop.ReasonCaptureFailed {
-			return nil // the orchestrator asks; or the goods have left
+		if e.Type == shop.EventPaymentNeedsAttention && d.Reason == shop.ReasonCaptureFailed {
+			return nil // the goods have left
 		}
 		return b.release(r, e)
 	}

@@ -58,17 +58,11 @@ func (b *batch) apply(ctx context.Context, tx *sqldb.Tx, e shop.Event) error {
 		if err != nil {
 			return err
 		}
-		if brief.Saga == shop.Orchestrated {
-			return nil
-		}
 		return b.authorise(e, brief)
 	case shop.EventShipmentRejected, shop.EventShipmentCancelled:
 		var d shop.ShipmentData
 		if err := json.Unmarshal(e.Data, &d); err != nil {
 			return fmt.Errorf("decode %s: %w", e.Type, err)
-		}
-		if d.Saga == shop.Orchestrated {
-			return nil
 		}
 		return b.undo(p, e.OrderID, d.Saga, e.TraceParent)
 	case shop.EventShipmentDispatched:

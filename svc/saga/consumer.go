@@ -35,7 +35,6 @@ func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event
 			return fmt.Errorf("decode %s: %w", e.Type, err)
 		}
 		switch {
-		case d.Order.Saga != shop.Orchestrated:
 		case d.Order.Status.Final():
 			ended = append(ended, e.OrderID) // also a redrive of it: what is left of it needs no orchestrator
 		default:

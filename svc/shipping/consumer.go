@@ -60,17 +60,11 @@ func (b *batch) apply(ctx context.Context, tx *sqldb.Tx, e shop.Event) error {
 		if d.Brief == nil {
 			return fmt.Errorf("%s has no brief", e.Type)
 		}
-		if d.Brief.Saga == shop.Orchestrated {
-			return nil
-		}
 		return b.schedule(e, d.Brief)
 	case shop.EventOrderUndoRequested:
 		var d shop.OrderData
 		if err := json.Unmarshal(e.Data, &d); err != nil {
 			return fmt.Errorf("decode %s: %w", e.Type, err)
-		}
-		if d.Order.Saga == shop.Orchestrated {
-			return nil
 		}
 		return b.undo(sh, e.OrderID, d.Order.Saga, e.TraceParent)
 	default: // OrderRedriven
