@@ -42,7 +42,7 @@ type Embedded struct {
 	Bus func(context.Context, *Host) (outbox.Broker, error)
 	// Parties starts the outside parties that are not configured as real ones, and configures them.
 	Parties func(context.Context, *Host) error
-	// Verifier makes what checks the invariants over the stores; it may be nil.
+	// Verifier makes what checks the invariants over the stores. It may be nil, and may return nil.
 	Verifier func(*Host) (Verifier, error)
 	// Built is called when everything is made and nothing runs yet.
 	Built func(context.Context, *Host, shop.Inventory) error

@@ -77,8 +77,28 @@ type Config struct {
 	Temporal temporal.Config `koanf:"temporal"` // with an address orders may be orchestrated
 	Saga     saga.Config     `koanf:"saga"`
 
+	// Verify is when the process of the orders checks the invariants over the stores.
+	Verify Verify `koanf:"verify"`
+
 	// Again reads the configuration again from where it came; nil where it did not come from anywhere.
 	Again func() (Config, error) `koanf:"-"`
+}
+
+// Verify says when the invariants are checked over the stores of all services.
+type Verify struct {
+	Every time.Duration `koanf:"every"` // 0: only when asked
+	Grace time.Duration `koanf:"grace"` // how long what is wrong may take to come right
+}
+
+// minVerify keeps checks from following one another without a pause.
+const minVerify = time.Minute
+
+// Validate tells what is wrong with v.
+func (v Verify) Validate() error {
+	if v.Every != 0 && v.Every < minVerify || v.Grace <= 0 {
+		return fmt.Errorf("verify.every must be 0, or at least %v, and verify.grace positive", minVerify)
+	}
+	return nil
 }
 
 // Store says where the services keep their state: a database each.
@@ -102,7 +122,7 @@ func Defaults() Config {
 		Target: []string{All}, Addr: "127.0.0.1:8080", InternalAddr: "127.0.0.1:8082", AdminAddr: "127.0.0.1:8081", LogLevel: "info", DrainWait: 5 * time.Second,
 		Store: Store{Driver: "postgres", Policies: policy.StoreDefaults()}, Bus: bus.Config{CreateTopics: true}, BusPolicy: policy.BusDefaults(), Internal: policy.InternalDefaults(),
 		Gateway: gateway.Defaults(), Order: order.Defaults(), Inventory: inventory.Defaults(), Payment: payment.Defaults(), Shipping: shipping.Defaults(),
-		Temporal: temporal.Defaults(), Saga: saga.Defaults(),
+		Temporal: temporal.Defaults(), Saga: saga.Defaults(), Verify: Verify{Every: time.Hour, Grace: 10 * time.Second},
 	}
 }
 

@@ -35,8 +35,8 @@ Every setting can be given in the file, by environment (HOLDFAST_STORE__DSN sets
 
 `
 
-// Daemon is the program holdfastd. It returns its exit code.
-func Daemon(ctx context.Context, args, environ []string, stderr io.Writer) int {
+// Daemon is the program holdfastd, with what verifier makes to check the invariants. It returns its exit code.
+func Daemon(ctx context.Context, args, environ []string, stderr io.Writer, verifier func(*Host) (Verifier, error)) int {
 	file, flags, err := daemonFlags(args, environ, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return ExitOK
@@ -56,7 +56,7 @@ func Daemon(ctx context.Context, args, environ []string, stderr io.Writer) int {
 		return ExitUsage
 	}
 	log := slog.New(telemetry.LogHandler(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})))
-	err = Run(ctx, cfg, run.Real(log), Embedded{}, func(r Ready) {
+	err = Run(ctx, cfg, run.Real(log), Embedded{Verifier: verifier}, func(r Ready) {
 		log.Info("ready", "target", cfg.Target, "instance", cfg.Instance, "took", r.Took, "api", r.Addresses.API, "internal", r.Internal, "admin", r.Addresses.Admin)
 		go ReloadOnHangup(ctx, r.Reload, log)
 	})

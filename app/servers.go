@@ -93,7 +93,12 @@ func (a *App) handlers(s servers) error {
 	a.reload = append(a.reload, func(c Config) error { return edge.Reconfigure(c.Gateway) })
 	s.api.Handle(edge.Handler())
 	if s.internal != nil {
-		inside, err := remote.NewServer(a.cfg.Secrets.InternalTokens, a.deps, a.tel)
+		admission, err := a.policies.Admission("internal", a.cfg.Internal.Admission)
+		if err != nil {
+			return err
+		}
+		a.reload = append(a.reload, func(c Config) error { return admission.Reconfigure(c.Internal.Admission) })
+		inside, err := remote.NewServer(a.cfg.Secrets.InternalTokens, admission, a.deps, a.tel)
 		if err != nil {
 			return err
 		}
@@ -162,8 +167,10 @@ func (a *App) operations(admin *httpx.Server) error {
 		if err != nil {
 			return err
 		}
-		parts.Verify, parts.Verified = v.Verify, v.Verified
-		a.component("verify", v.Run, nil)
+		if v != nil {
+			parts.Verify, parts.Verified = v.Verify, v.Verified
+			a.component("verify", v.Run, nil)
+		}
 	}
 	handler, err := gateway.NewAdmin(parts)
 	if err != nil {

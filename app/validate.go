@@ -42,6 +42,9 @@ func (c Config) Validate() error {
 	if err := c.Temporal.Validate(); err != nil {
 		return err
 	}
+	if err := c.Verify.Validate(); err != nil {
+		return err
+	}
 	for _, m := range modules() {
 		if !c.Has(m.name) {
 			continue

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"holdfast/app"
+	"holdfast/app/verify"
 	"holdfast/check/audit"
 	embedded "holdfast/embedded/bus"
 	"holdfast/embedded/sqlite"
@@ -43,7 +44,6 @@ type Config struct {
 	// Callers are those that have an API key beside the development one, with their keys. Orders belong to
 	// the caller that placed them.
 	Callers map[string]string `koanf:"callers"`
-	Verify  Verify            `koanf:"verify"` // the check of the invariants over the stores
 
 	Embedded    embedded.Config `koanf:"embedded_bus"`
 	PSP         psp.Config      `koanf:"psp_sim"` // unless payment.provider_url names a real one
@@ -56,8 +56,9 @@ type Config struct {
 
 // Defaults returns the configuration of `holdfast up` as it comes.
 func Defaults() Config {
-	c := Config{Config: app.Defaults(), Data: "data", Seed: true, Verify: Verify{Grace: audit.DefaultGrace}, PSP: psp.Defaults(), PSPAddr: "127.0.0.1:0", Carrier: carrier.Defaults(), CarrierAddr: "127.0.0.1:0"}
+	c := Config{Config: app.Defaults(), Data: "data", Seed: true, PSP: psp.Defaults(), PSPAddr: "127.0.0.1:0", Carrier: carrier.Defaults(), CarrierAddr: "127.0.0.1:0"}
 	c.LogLevel, c.Store.Driver, c.Partitions, c.InternalAddr, c.DrainWait = "warn", "sqlite", 1, "", 0
+	c.Verify.Every = 0
 	return c
 }
 
@@ -92,9 +93,6 @@ func (c Config) Validate() error {
 		return errors.New("target can be set for holdfastd only: holdfast up runs everything")
 	}
 	if err := c.validateCallers(); err != nil {
-		return err
-	}
-	if err := c.Verify.Validate(); err != nil {
 		return err
 	}
 	if c.Payment.ProviderURL == "" {
@@ -227,7 +225,7 @@ func (l *host) bus(_ context.Context, h *app.Host) (outbox.Broker, error) {
 }
 
 func (l *host) verifier(h *app.Host) (app.Verifier, error) {
-	return newVerifier(l.cfg.Verify, AuditConfig(l.cfg), h.Deps, h.Tel)
+	return verify.New(l.cfg.Verify, AuditConfig(l.cfg), h.Deps, h.Tel)
 }
 
 // built puts the catalogue into an empty inventory, and says where everything is.
@@ -238,4 +236,21 @@ func (l *host) built(ctx context.Context, h *app.Host, stock shop.Inventory) err
 		}
 	}
 	return writeAddresses(*h.Addresses, h.Deps.Files, l.cfg.Data)
+}
+
+// AuditConfig says where the stores and ledgers of a Holdfast with this configuration are. The ledgers are
+// the simulators' files, where it has simulators.
+func AuditConfig(cfg Config) audit.Config {
+	c := audit.Config{Data: cfg.Data, Keep: cfg.Outbox.Keep, Grace: cfg.Verify.Grace}
+	if cfg.Store.Driver == "postgres" {
+		c.DSN = cfg.Store.DSN
+	}
+	psp, carrier := audit.SimulatorLedgers(cfg.Data)
+	if cfg.Payment.ProviderURL == "" {
+		c.PSP = psp
+	}
+	if cfg.Shipping.CarrierURL == "" {
+		c.Carrier = carrier
+	}
+	return c
 }

@@ -19,10 +19,11 @@ import (
 
 // Config says what to look at.
 type Config struct {
-	Data    string // the directory with a SQLite file for each service; not used with DSN
-	DSN     string // of PostgreSQL; {service} in it stands for the service's name
-	PSP     string // the provider's ledger: its simulator's address, or the ledger's file; "" for none
-	Carrier string // the carrier's
+	Data     string // the directory with a SQLite file for each service; not used with DSN
+	DSN      string // of PostgreSQL; {service} in it stands for the service's name
+	Password string // of PostgreSQL, where it is not in the DSN
+	PSP      string // the provider's ledger: its simulator's address, or the ledger's file; "" for none
+	Carrier  string // the carrier's
 
 	// AtRest says that the load has stopped and every fault is healed: everything must have come to its end.
 	AtRest bool

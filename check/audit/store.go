@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -11,9 +12,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/jackc/pgx/v5/stdlib" // stores are read by SQL of our own
-	_ "modernc.org/sqlite"             // the same
+	"github.com/jackc/pgx/v5/stdlib" // stores are read by SQL of our own
 
 	"holdfast/shop"
 )
@@ -62,6 +63,13 @@ func openStores(ctx context.Context, cfg Config) (map[string]*store, error) {
 	return stores, nil
 }
 
+// Reachable tells whether the stores of all services can be read.
+func Reachable(ctx context.Context, cfg Config) error {
+	stores, err := openStores(ctx, cfg)
+	closeStores(stores)
+	return err
+}
+
 // absent tells whether a store is not there, or was never used.
 func absent(err error) bool {
 	const noDatabase, noTable = "3D000", "42P01"
@@ -79,7 +87,7 @@ func openStore(ctx context.Context, cfg Config, service string) (*store, error) 
 	s := &store{service: service, postgres: cfg.DSN != ""}
 	var err error
 	if s.postgres {
-		s.db, err = sql.Open("pgx", strings.ReplaceAll(cfg.DSN, "{service}", service))
+		s.db, err = openDatabase(strings.ReplaceAll(cfg.DSN, "{service}", service), cfg.Password)
 	} else {
 		s.db, err = openFile(filepath.Join(cfg.Data, service+".db"))
 	}
@@ -98,7 +106,16 @@ func openStore(ctx context.Context, cfg Config, service string) (*store, error) 
 	return s, nil
 }
 
-// openFile opens a SQLite file that is there. Nothing of it is opened but by SQLite: closing a descriptor of
+func openDatabase(dsn, password string) (*sql.DB, error) {
+	c, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	c.Password = cmp.Or(password, c.Password)
+	return stdlib.OpenDB(*c), nil
+}
+
+// openFile opens a SQLite file that is there, with the driver of a program that links embedded/sqlite. Nothing of it is opened but by SQLite: closing a descriptor of
 // the file would drop the locks that this process may hold on it.
 func openFile(path string) (*sql.DB, error) {
 	if _, err := os.Stat(path); err != nil {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"holdfast/app"
+	"holdfast/app/verify"
 )
 
 func main() {
@@ -28,5 +29,5 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "holdfastd: stopped at once, as asked twice")
 		os.Exit(app.ExitFailure)
 	}()
-	return app.Daemon(ctx, os.Args[1:], os.Environ(), os.Stderr)
+	return app.Daemon(ctx, os.Args[1:], os.Environ(), os.Stderr, verify.Daemon)
 }

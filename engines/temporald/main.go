@@ -40,7 +40,7 @@ func parse(args []string, errs io.Writer) (s settings, err error) {
 	f.StringVar(&s.data, "data", "", "`directory` of the SQLite file; made if missing")
 	f.StringVar(&s.addr, "addr", "127.0.0.1:7233", "loopback `address` of the gRPC interface; port 0 takes any")
 	f.StringVar(&s.uiAddr, "ui-addr", "", "loopback `address` of the web page; empty: none")
-	f.StringVar(&s.namespace, "namespace", "holdfast", "`name` of the namespace, made if missing")
+	f.StringVar(&s.namespace, "namespace", "default", "`name` of the namespace, made if missing")
 	f.StringVar(&s.postgres, "postgres", "", "postgres://user:password@host:port/database to keep everything in, instead of --data; a second database with _visibility behind its name is used as well; both are made if missing")
 	f.BoolVar(&s.withParent, "with-parent", false, "end when standard input ends, which is when the parent process does")
 	f.TextVar(&s.level, "log-level", slog.LevelWarn, "least `level` that is logged: debug, info, warn or error")

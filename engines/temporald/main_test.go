@@ -109,7 +109,7 @@ func (p *process) client(t *testing.T) client.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, err := client.DialContext(ctx, client.Options{HostPort: p.addr, Namespace: "holdfast", Logger: quiet{}})
+	c, err := client.DialContext(ctx, client.Options{HostPort: p.addr, Namespace: "default", Logger: quiet{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,12 +173,12 @@ func TestWorkflowAndOrderlyEnd(t *testing.T) {
 	for n := range 20 {
 		result(t, begin(t, c, n, false), 2*n)
 	}
-	resp, err := http.Get(p.ui + "/api/v1/namespaces/holdfast")
+	resp, err := http.Get(p.ui + "/api/v1/namespaces/default")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || !bytes.Contains(body, []byte(`"holdfast"`)) {
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || !bytes.Contains(body, []byte(`"default"`)) {
 		t.Errorf("the web page's interface answers %d %s", resp.StatusCode, body)
 	}
 	stop()
@@ -273,13 +273,13 @@ func TestRefuses(t *testing.T) {
 func TestOtherTables(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	first, err := openStore(t.Context(), settings{data: dir, namespace: "holdfast"})
+	first, err := openStore(t.Context(), settings{data: dir, namespace: "default"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	first.release()
 	mark(t, dir, 7)
-	if _, err := openStore(t.Context(), settings{data: dir, namespace: "holdfast"}); err == nil || !strings.Contains(err.Error(), "other tables") {
+	if _, err := openStore(t.Context(), settings{data: dir, namespace: "default"}); err == nil || !strings.Contains(err.Error(), "other tables") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -30,7 +30,7 @@ func mark(t *testing.T, dir string, version int) {
 func TestSlim(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	st, err := openStore(t.Context(), settings{data: dir, namespace: "holdfast"})
+	st, err := openStore(t.Context(), settings{data: dir, namespace: "default"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,23 +11,31 @@ import (
 )
 
 // InternalConfig sets the policy of the calls from one of our services to another. There is no retry in
-// it: whoever asked from outside repeats its request, and so does the bus, and the carrier its webhook.
+// it: whoever asked from outside repeats its request, and so does the bus, and the carrier its webhook. Admission bounds
+// the calls at once that a service takes from the others' processes.
 type InternalConfig struct {
-	Timeout  time.Duration             `koanf:"timeout"`
-	Bulkhead resilience.BulkheadConfig `koanf:"bulkhead"`
-	Breaker  resilience.BreakerConfig  `koanf:"breaker"`
+	Timeout   time.Duration              `koanf:"timeout"`
+	Bulkhead  resilience.BulkheadConfig  `koanf:"bulkhead"`
+	Breaker   resilience.BreakerConfig   `koanf:"breaker"`
+	Admission resilience.AdmissionConfig `koanf:"admission"`
 }
 
-// InternalDefaults returns 1,024 calls at once, of 10 s at most, and a breaker that looks again after
-// half a second.
+// InternalDefaults returns 1,024 calls at once, of 10 s at most, a breaker that looks again after half a second, and
+// 4,096 calls at once that a process takes: those of four callers.
 func InternalDefaults() InternalConfig {
 	b := resilience.BreakerDefaults()
 	b.OpenFor = storeOpenFor
-	return InternalConfig{Timeout: 10 * time.Second, Bulkhead: resilience.BulkheadConfig{Limit: 1024}, Breaker: b}
+	return InternalConfig{Timeout: 10 * time.Second, Bulkhead: resilience.BulkheadConfig{Limit: 1024}, Breaker: b,
+		Admission: resilience.AdmissionConfig{Limit: 4096, SheddableShare: 0.5, NormalShare: 0.9, UndoLane: 256, RetryAfter: retryAfter}}
 }
 
 // Validate names the first setting that cannot work.
-func (c InternalConfig) Validate() error { return c.config(nil).Validate() }
+func (c InternalConfig) Validate() error {
+	if err := section("admission", c.Admission.Validate()); err != nil {
+		return err
+	}
+	return c.config(nil).Validate()
+}
 
 func (c InternalConfig) config(of []resilience.Operation) Config {
 	all := Config{Bulkhead: c.Bulkhead, UndoBulkhead: c.Bulkhead, Budget: resilience.BudgetDefaults(), Operations: map[string]resilience.PolicyConfig{}}

@@ -109,10 +109,28 @@ func (w way) calls() map[string]func(context.Context) (any, error) {
 	}
 }
 
+// services is everything that can be served.
+type services interface {
+	shop.Catalogue
+	shop.Decisions
+	shop.TimelineSource
+	shop.Step
+	shop.RateTable
+}
+
 // serve serves a service and returns its address.
 func serve(t *testing.T, s *service, tokens ...string) string {
 	t.Helper()
-	server, err := remote.NewServer(tokens, fakes.Deps(t), telemetry.Nop())
+	return serveWith(t, s, policy.InternalDefaults().Admission, tokens...)
+}
+
+func serveWith(t *testing.T, s services, cfg resilience.AdmissionConfig, tokens ...string) string {
+	t.Helper()
+	admission, err := flow.Policies(t, fakes.Deps(t)).Admission("internal", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := remote.NewServer(tokens, admission, fakes.Deps(t), telemetry.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -18,7 +19,7 @@ const (
 
 // ServeRates serves the table of fees for parcels.
 func ServeRates(s *Server, svc shop.RateTable) {
-	handle(s, pathRates, func(context.Context, nothing) (ratesAnswer, error) { return ratesAnswer{svc.Table()}, nil })
+	handle(s, pathRates, resilience.Normal, func(context.Context, nothing) (ratesAnswer, error) { return ratesAnswer{svc.Table()}, nil })
 }
 
 type ratesAnswer struct {

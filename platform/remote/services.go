@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"holdfast/platform/httpx"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
@@ -28,7 +29,7 @@ type nothing struct{}
 
 // ServeCatalogue serves what other services ask of the inventory.
 func ServeCatalogue(s *Server, svc shop.Catalogue) {
-	handle(s, pathPrices, func(ctx context.Context, in pricesQuestion) (pricesAnswer, error) {
+	handle(s, pathPrices, resilience.Normal, func(ctx context.Context, in pricesQuestion) (pricesAnswer, error) {
 		items, err := svc.Prices(ctx, in.SKUs)
 		return pricesAnswer{items}, err
 	})
@@ -56,10 +57,10 @@ func (r Catalogue) Prices(ctx context.Context, skus []shop.SKU) (map[shop.SKU]sh
 
 // ServeDecisions serves what other services ask of the orders.
 func ServeDecisions(s *Server, svc shop.Decisions) {
-	handle(s, pathAllowDispatch, func(ctx context.Context, in ofOrder) (nothing, error) {
+	handle(s, pathAllowDispatch, resilience.Critical, func(ctx context.Context, in ofOrder) (nothing, error) {
 		return nothing{}, svc.AllowDispatch(httpx.WithOrder(ctx, in.OrderID), in.OrderID)
 	})
-	handle(s, pathExpire, func(ctx context.Context, in ofOrder) (expireAnswer, error) {
+	handle(s, pathExpire, resilience.Critical, func(ctx context.Context, in ofOrder) (expireAnswer, error) {
 		kept, err := svc.Expire(httpx.WithOrder(ctx, in.OrderID), in.OrderID)
 		return expireAnswer{kept}, err
 	})
@@ -89,7 +90,7 @@ func (r Decisions) Expire(ctx context.Context, id shop.OrderID) (bool, error) {
 
 // ServeTimeline serves what a service has to add to timelines.
 func ServeTimeline(s *Server, service string, svc shop.TimelineSource) {
-	handle(s, service+pathTimeline, func(ctx context.Context, in ofOrder) (timelineAnswer, error) {
+	handle(s, service+pathTimeline, resilience.Sheddable, func(ctx context.Context, in ofOrder) (timelineAnswer, error) {
 		items, err := svc.OrderTimeline(httpx.WithOrder(ctx, in.OrderID), in.OrderID)
 		return timelineAnswer{items}, err
 	})
@@ -113,10 +114,10 @@ func (r Timeline) OrderTimeline(ctx context.Context, id shop.OrderID) ([]shop.Ti
 
 // ServeStep serves a service's step of orchestrated sagas.
 func ServeStep(s *Server, service string, svc shop.Step) {
-	handle(s, service+pathDo, func(ctx context.Context, b shop.Brief) (shop.StepOutcome, error) {
+	handle(s, service+pathDo, resilience.Normal, func(ctx context.Context, b shop.Brief) (shop.StepOutcome, error) {
 		return svc.Do(httpx.WithOrder(ctx, b.OrderID), b)
 	})
-	handle(s, service+pathUndo, func(ctx context.Context, in ofOrder) (shop.StepOutcome, error) {
+	handle(s, service+pathUndo, resilience.Undo, func(ctx context.Context, in ofOrder) (shop.StepOutcome, error) {
 		return svc.Undo(httpx.WithOrder(ctx, in.OrderID), in.OrderID)
 	})
 }

@@ -87,6 +87,7 @@ var rules = []rule{
 	{"sim", []string{"shop", "sim"}},
 	{"check/audit", []string{"shop"}},
 	{"check", []string{"shop", "client", "check"}},
+	{"app/verify", []string{"app", "shop", "svc", "platform", "check/audit"}},
 	{"app/local", []string{"app", "shop", "svc", "platform", "embedded", "sim", "client", "check/audit"}},
 	{"app", []string{"shop", "svc", "platform", "resilience", "client"}},
 	{"cli", []string{"app", "check", "client", "shop", "platform/run", "platform/telemetry", "platform/policy"}},

@@ -85,6 +85,9 @@ func TestScenarios(t *testing.T) {
 					s := c.start(t, temporal)
 					m.run(t, column(style, c), s)
 					s.verify(t, s.waiting...)
+					if c.split {
+						t.Run("verifies itself", func(t *testing.T) { verifiesItself(t, s) })
+					}
 					if c.split && style == shop.Choreographed {
 						t.Run("reads", func(t *testing.T) { reads(t, s) })
 						t.Run("pages", func(t *testing.T) { pages(t, s) })

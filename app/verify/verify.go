@@ -1,59 +1,37 @@
-package local
+// Package verify runs the check of the invariants over the stores within a process: when an operator asks for it, and on
+// schedule.
+package verify
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"holdfast/app"
 	"holdfast/check/audit"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
+	"holdfast/svc/order"
 )
 
-// Verify says when the invariants are checked over the stores.
-type Verify struct {
-	Every time.Duration `koanf:"every"` // 0: only when asked
-	Grace time.Duration `koanf:"grace"` // how long what is wrong may take to come right
-}
-
-// minVerify keeps checks from following one another without a pause.
-const minVerify = time.Minute
-
-// Validate tells what is wrong with v.
-func (v Verify) Validate() error {
-	if v.Every != 0 && v.Every < minVerify || v.Grace <= 0 {
-		return fmt.Errorf("verify.every must be 0, or at least %v, and verify.grace positive", minVerify)
+// Daemon makes what checks the stores of a Holdfast in several processes. The process of the orders does it, which has to
+// be let into the databases of all services.
+func Daemon(h *app.Host) (app.Verifier, error) {
+	c := h.Config
+	if !c.Has(order.Name) {
+		return nil, nil
 	}
-	return nil
-}
-
-// AuditConfig says where the stores and ledgers of a Holdfast with this configuration are. The ledgers are
-// the simulators' files, where it has simulators.
-func AuditConfig(cfg Config) audit.Config {
-	c := audit.Config{Data: cfg.Data, Keep: cfg.Outbox.Keep, Grace: cfg.Verify.Grace}
-	if cfg.Store.Driver == "postgres" {
-		c.DSN = cfg.Store.DSN
-	}
-	psp, carrier := audit.SimulatorLedgers(cfg.Data)
-	if cfg.Payment.ProviderURL == "" {
-		c.PSP = psp
-	}
-	if cfg.Shipping.CarrierURL == "" {
-		c.Carrier = carrier
-	}
-	return c
+	return New(c.Verify, audit.Config{DSN: c.Store.DSN, Password: c.Secrets.StorePassword, Keep: c.Outbox.Keep, Grace: c.Verify.Grace}, h.Deps, h.Tel)
 }
 
 // verifier checks the invariants over the stores, one check at a time, and remembers the last report.
 type verifier struct {
-	cfg   Verify
+	cfg   app.Verify
 	where audit.Config
 	deps  shop.Deps
 	asked chan *asked // by who waits until the component takes it up
@@ -71,7 +49,8 @@ type asked struct {
 	err    error // once it has ended
 }
 
-func newVerifier(cfg Verify, where audit.Config, deps shop.Deps, tel *telemetry.Telemetry) (*verifier, error) {
+// New makes what checks the stores at where.
+func New(cfg app.Verify, where audit.Config, deps shop.Deps, tel *telemetry.Telemetry) (app.Verifier, error) {
 	v := &verifier{cfg: cfg, where: where, deps: deps, asked: make(chan *asked)}
 	violations, err1 := tel.Meter.Int64ObservableGauge("holdfast_verify_violations", metric.WithDescription("What the last check of the stores found to be wrong, by invariant"))
 	open, err2 := tel.Meter.Int64ObservableGauge("holdfast_verify_open", metric.WithDescription("What the last check could not tell, by invariant"))
@@ -96,7 +75,7 @@ func newVerifier(cfg Verify, where audit.Config, deps shop.Deps, tel *telemetry.
 
 // Verify has a check run and waits for its report. Where ctx ends first the check goes on, for Verified.
 func (v *verifier) Verify(ctx context.Context, atRest bool) (json.RawMessage, error) {
-	const op = "local.verify"
+	const op = "verify"
 	if v.busy.Load() {
 		return nil, shop.E(shop.Conflict, op, "A check is running. GET its report when it has ended.")
 	}
@@ -149,6 +128,9 @@ func (v *verifier) Run(ctx context.Context) error {
 	var clock sync.WaitGroup
 	defer clock.Wait()
 	if v.cfg.Every > 0 {
+		if err := audit.Reachable(ctx, v.where); err != nil && ctx.Err() == nil {
+			v.deps.Log.WarnContext(ctx, "the invariants are not checked as long as the stores of all services cannot be read from here: let this process into their databases, or set verify.every to 0", "every", v.cfg.Every, "err", err)
+		}
 		clock.Go(func() { v.schedule(ctx) })
 	}
 	for {
