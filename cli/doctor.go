@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/app"
 	"holdfast/app/local"
 	"holdfast/platform/run"
 )
@@ -26,48 +29,67 @@ const (
 )
 
 // finding is a line of the doctor's report.
-type finding struct {
-	Check  string `json:"check"`
-	OK     bool   `json:"ok"`
-	Detail string `json:"detail"`
-	Fix    string `json:"fix,omitempty"`
-}
+type finding = app.Finding
 
 func (s *session) doctor() *cobra.Command {
 	cfg := local.Defaults()
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check whether this machine can run Holdfast",
-		Long:  "Looks at the ports, the disk, the memory, the limits, the clock and the data directory. Each line that is not well says what to do. Exit code 4 if any.",
+		Long: "Looks at the ports, the disk, the memory, the limits, the clock and the data directory. Each line that is not well says what to do. Exit code 4 if any.\n" +
+			"With --config it looks at what a holdfastd with that configuration needs in place of this machine: databases, Kafka, Temporal, other services and certificates. It changes nothing.",
 	}
+	config := c.Flags().String("config", "", "the YAML file of a holdfastd; its environment counts, too")
+	target := c.Flags().String("target", "", "the modules of that holdfastd, where its configuration does not say")
 	c.Flags().StringVar(&cfg.Addr, "addr", cfg.Addr, "the public API's address")
 	c.Flags().StringVar(&cfg.AdminAddr, "admin-addr", cfg.AdminAddr, "the operator's address")
-	c.RunE = func(*cobra.Command, []string) error {
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if *config != "" {
+			return s.examine(c.Context(), *config, *target)
+		}
 		locked, lock := dataFinding(s.data)
 		findings := []finding{lock, diskFinding(s.data), memoryFinding(), filesFinding(), clockFinding()}
 		if !locked {
 			findings = append(findings, portFinding("api port", cfg.Addr, "--addr"), portFinding("admin port", cfg.AdminAddr, "--admin-addr"))
 		}
-		err := s.print(findings, func(w io.Writer) {
-			for _, f := range findings {
-				mark := "ok   "
-				if !f.OK {
-					mark = "FAIL "
-				}
-				fmt.Fprintf(w, "%s %-12s %s\n", mark, f.Check, f.Detail)
-				if f.Fix != "" {
-					fmt.Fprintf(w, "      %-12s %s\n", "", f.Fix)
-				}
-			}
-		})
-		for _, f := range findings {
-			if err == nil && !f.OK {
-				err = &exit{code: ExitUnfit, err: errors.New("this machine is not fit yet; see above"), quiet: s.json}
-			}
-		}
-		return err
+		return s.report(findings, "this machine is not fit yet; see above")
 	}
 	return c
+}
+
+// examine looks at what a holdfastd needs.
+func (s *session) examine(ctx context.Context, file, target string) error {
+	deps, flags := run.Real(slog.New(slog.DiscardHandler)), map[string]any{}
+	if target != "" {
+		flags["target"] = target
+	}
+	cfg, err := app.LoadAlone(deps.Files, file, s.Environ, flags)
+	if err != nil {
+		return usage("%w", err)
+	}
+	return s.report(app.Examine(ctx, cfg, deps), "this holdfastd would not run well; see above")
+}
+
+// report prints findings, and fails with what is amiss where one is not well.
+func (s *session) report(findings []finding, amiss string) error {
+	err := s.print(findings, func(w io.Writer) {
+		for _, f := range findings {
+			mark := "ok   "
+			if !f.OK {
+				mark = "FAIL "
+			}
+			fmt.Fprintf(w, "%s %-12s %s\n", mark, f.Check, f.Detail)
+			if f.Fix != "" {
+				fmt.Fprintf(w, "      %-12s %s\n", "", f.Fix)
+			}
+		}
+	})
+	for _, f := range findings {
+		if err == nil && !f.OK {
+			err = &exit{code: ExitUnfit, err: errors.New(amiss), quiet: s.json}
+		}
+	}
+	return err
 }
 
 // dataFinding looks at the data directory. A Holdfast that runs on it is well, and then has the ports.

@@ -61,13 +61,19 @@ func EnsureTopics(ctx context.Context, cfg Config, deps shop.Deps, topics []Topi
 
 // CheckTopics names the topics that are missing.
 func CheckTopics(ctx context.Context, cfg Config, deps shop.Deps, topics []TopicSpec) error {
+	_, err := DescribeTopics(ctx, cfg, deps, topics)
+	return err
+}
+
+// DescribeTopics tells how many partitions and replicas topics have; where some are missing its error names them.
+func DescribeTopics(ctx context.Context, cfg Config, deps shop.Deps, topics []TopicSpec) (found []TopicSpec, err error) {
 	cfg = cfg.Defaults()
 	if err := cfg.Validate(); err != nil {
-		return err
+		return nil, err
 	}
 	client, err := startClient(cfg, deps, "bus.CheckTopics")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -80,18 +86,26 @@ func CheckTopics(ctx context.Context, cfg Config, deps shop.Deps, topics []Topic
 	}
 	resp, err := req.RequestWith(ctx, client)
 	if err != nil {
-		return cfg.startError("bus.CheckTopics", err)
+		return nil, cfg.startError("bus.CheckTopics", err)
 	}
 	var missing []string
 	for _, t := range resp.Topics {
-		if kerr.ErrorForCode(t.ErrorCode) != nil && t.Topic != nil {
+		switch {
+		case t.Topic == nil:
+		case kerr.ErrorForCode(t.ErrorCode) != nil:
 			missing = append(missing, *t.Topic)
+		default:
+			spec := TopicSpec{Name: *t.Topic, Partitions: len(t.Partitions)}
+			if len(t.Partitions) > 0 {
+				spec.Replicas = len(t.Partitions[0].Replicas)
+			}
+			found = append(found, spec)
 		}
 	}
 	if len(missing) > 0 {
-		return shop.E(shop.Unavailable, "bus.CheckTopics", fmt.Sprintf("the bus has no topics %s, and bus.create_topics is false: make them, or set bus.create_topics to true", strings.Join(missing, ", ")))
+		return found, shop.E(shop.Unavailable, "bus.CheckTopics", fmt.Sprintf("the bus has no topics %s, and bus.create_topics is false: make them, or set bus.create_topics to true", strings.Join(missing, ", ")))
 	}
-	return nil
+	return found, nil
 }
 
 // startClient is a client that gives up early: whoever starts wants to know why it does not.
