@@ -48,18 +48,21 @@ type Config struct {
 
 	// InstanceID makes group members static: a restart within Session takes its partitions back
 	// without a rebalance. Every process of a group then needs its own. Empty: dynamic members.
-	InstanceID string        `koanf:"instance_id"`
-	Session    time.Duration `koanf:"session_timeout"`    // a member silent for so long loses its partitions
-	Heartbeat  time.Duration `koanf:"heartbeat_interval"` // how soon a member learns of a rebalance
-	Rebalance  time.Duration `koanf:"rebalance_timeout"`  // how long a rebalance waits for a member's batch to end
-	Commit     time.Duration `koanf:"commit_interval"`    // how far committed offsets may lag behind handled events
-	Batch      int           `koanf:"batch"`              // records handed to a consumer's handler at once
+	InstanceID string `koanf:"instance_id"`
+	// Session is how long a member may be silent before it loses its partitions: how long those of a process that
+	// was killed stand still. 6 s, the least that Kafka's brokers allow as they come; with their
+	// group.min.session.timeout.ms at 2000 it can be 2 s.
+	Session   time.Duration `koanf:"session_timeout"`
+	Heartbeat time.Duration `koanf:"heartbeat_interval"` // how soon a member learns of a rebalance; a sixth of Session, 1 s at most
+	Rebalance time.Duration `koanf:"rebalance_timeout"`  // how long a rebalance waits for a member's batch to end
+	Commit    time.Duration `koanf:"commit_interval"`    // how far committed offsets may lag behind handled events
+	Batch     int           `koanf:"batch"`              // records handed to a consumer's handler at once
 
 	RetryMin time.Duration `koanf:"retry_min"` // a consumer whose handler fails waits a random time of up to this,
 	RetryMax time.Duration `koanf:"retry_max"` // doubled for each failure, and up to this at most
 }
 
-// Defaults fills what is zero. The session is the shortest that Kafka's brokers accept as they come.
+// Defaults fills what is zero.
 func (c Config) Defaults() Config {
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -68,11 +71,11 @@ func (c Config) Defaults() Config {
 	}
 	def(&c.SendTimeout, 5*time.Second)
 	def(&c.Session, 6*time.Second)
-	def(&c.Heartbeat, time.Second)
+	def(&c.Heartbeat, min(time.Second, c.Session/6))
 	def(&c.Rebalance, 30*time.Second)
 	def(&c.Commit, 200*time.Millisecond)
 	def(&c.RetryMin, 50*time.Millisecond)
-	def(&c.RetryMax, 2*time.Second)
+	def(&c.RetryMax, time.Second)
 	if c.ClientID == "" {
 		c.ClientID = "holdfast"
 	}

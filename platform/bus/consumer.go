@@ -3,12 +3,14 @@ package bus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"holdfast/shop"
@@ -115,7 +117,8 @@ func (c *Consumer) Ready(context.Context) error {
 	return nil
 }
 
-// Run hands batches to handle until ctx ends. The batch being handled then is let finish.
+// Run hands batches to handle until ctx ends. The batch being handled then is let finish. An error names a setting
+// that the brokers refuse.
 func (c *Consumer) Run(ctx context.Context, handle Handler) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -125,7 +128,7 @@ func (c *Consumer) Run(ctx context.Context, handle Handler) error {
 	}
 	defer c.close(life, end, client)
 	failures := 0
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && err == nil {
 		fetches := client.PollRecords(ctx, c.cfg.Batch)
 		batch, last := c.decode(fetches)
 		if len(batch.Records) > 0 {
@@ -134,10 +137,21 @@ func (c *Consumer) Run(ctx context.Context, handle Handler) error {
 		} else if c.report(ctx, fetches) {
 			failures++
 			_ = c.deps.Clock.Sleep(ctx, c.retry.Delay(c.deps.Rand, failures)) // Run ends where ctx does
+			err = c.refused(fetches)
 		}
 		client.AllowRebalance()
 	}
-	return nil
+	return err
+}
+
+// refused tells of a setting that no repetition makes good.
+func (c *Consumer) refused(fetches kgo.Fetches) (err error) {
+	fetches.EachError(func(_ string, _ int32, cause error) {
+		if errors.Is(cause, kerr.InvalidSessionTimeout) {
+			err = shop.Wrap(shop.Invalid, "bus.Consumer", fmt.Sprintf("bus.session_timeout is %s, which the brokers do not allow; see their group.min.session.timeout.ms", c.cfg.Session), cause)
+		}
+	})
+	return err
 }
 
 // decode turns fetches into events, and returns the last record of each partition for the commit.

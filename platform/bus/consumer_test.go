@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -391,6 +392,23 @@ func TestPrefix(t *testing.T) {
 			t.Errorf("%s: got %+v", prefix, r)
 		}
 	}
+}
+
+// TestSessionRefused has brokers that do not allow the session: the process is told which setting it is.
+func TestSessionRefused(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *broker) {
+		cfg := config(b)
+		cfg.Session = 500 * time.Millisecond
+		c, err := bus.NewConsumer(cfg, bus.Subscription{Group: "g", Topics: []string{"orders"}}, fakes.Deps(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.Run(testContext(t), func(context.Context, bus.Batch) error { return nil })
+		if shop.KindOf(err) != shop.Invalid || !strings.Contains(err.Error(), "bus.session_timeout") {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 func TestNewConsumerValidates(t *testing.T) {

@@ -48,6 +48,8 @@ type Call struct {
 	Attempts int
 	Failures int
 	FirstAt  time.Time
+
+	lease int64 // the end of the lease under which it was taken up; another value: it was taken up again
 }
 
 // Result is what came of an attempt. B is what the service works on in a transaction, see Store.
@@ -87,6 +89,10 @@ type Config struct {
 	Timeout time.Duration `koanf:"timeout"` // for one attempt, its queries included
 	Lease   time.Duration `koanf:"lease"`   // after it another process may take a call over; > 2 * Timeout
 	Poll    time.Duration `koanf:"poll"`    // how often due calls are looked for
+	// Alive is how long the other processes wait for a sign of life of this one before they take its calls over,
+	// however long the leases last. It gives one each quarter of that, and where it can give none in time it ends
+	// what it has under way. 0: 2 s; on SQLite, which has one process, 1 min.
+	Alive time.Duration `koanf:"alive"`
 
 	UndoWorkers int `koanf:"undo_workers"` // attempts at once of the operations that undo something
 }
@@ -107,9 +113,14 @@ func (c Config) Validate() error {
 		return fmt.Errorf("calls.timeout must be positive and calls.lease more than twice as long")
 	case c.Poll <= 0:
 		return fmt.Errorf("calls.poll must be positive")
+	case c.Alive != 0 && c.Alive < leastAlive || c.Alive > c.Lease:
+		return fmt.Errorf("calls.alive must be at least %s and not above calls.lease", leastAlive)
 	}
 	return nil
 }
+
+// leastAlive is the least of Config.Alive.
+const leastAlive = 100 * time.Millisecond
 
 // enqueueRows bounds one INSERT.
 const enqueueRows = 50
@@ -131,6 +142,7 @@ func (r *Runner[B]) Enqueue(ctx context.Context, tx *sqldb.Tx, calls ...Call) er
 
 func (r *Runner[B]) insert(ctx context.Context, tx *sqldb.Tx, now time.Time, chunk []Call) error {
 	const columns = 10
+	l := r.life.Load() // of before the call is anybody's
 	byKey := make(map[string]Call, len(chunk))
 	args := make([]any, 0, columns*len(chunk))
 	for _, c := range chunk {
@@ -141,6 +153,7 @@ func (r *Runner[B]) insert(ctx context.Context, tx *sqldb.Tx, now time.Time, chu
 		begun, owner, lease := 0, "", time.Time{}
 		if r.direct(c.Kind, len(chunk)) {
 			begun, owner, lease = 1, r.cfg.Owner, now.Add(r.cfg.Lease)
+			c.lease = sqldb.Micros(lease)
 			byKey[c.Key] = c
 		}
 		args = append(args, c.Key, string(c.OrderID), c.Kind, string(c.Request), c.TraceParent, begun, owner,
@@ -158,7 +171,7 @@ func (r *Runner[B]) insert(ctx context.Context, tx *sqldb.Tx, now time.Time, chu
 			return err
 		}
 		if c, direct := byKey[key]; direct {
-			tx.AfterCommit(func() { r.offer(c) })
+			tx.AfterCommit(func() { r.offer(c, l) })
 		}
 	}
 	return rows.Err()

@@ -39,13 +39,19 @@ func is[T comparable](t *testing.T, what string, got, want T) {
 	}
 }
 
-// steps is the real clock, but the runner's pauses between its looks last until the test ends them, and
-// those before another try to store an outcome do not last at all.
+// steps is the real clock, but the runner's pauses between its looks and its signs of life last until the test
+// ends them, and those before another try to store an outcome do not last at all.
 type steps struct {
 	fakes.RealClock
 	poll         time.Duration
 	asleep, wake chan struct{}
+	sign         chan time.Time
+	ahead        atomic.Int64 // of the real time
 }
+
+func (s *steps) Now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+func (s *steps) Timer(time.Duration) (<-chan time.Time, func()) { return s.sign, func() {} }
 
 func (s *steps) Sleep(ctx context.Context, d time.Duration) error {
 	if d != s.poll {
@@ -129,7 +135,7 @@ type desk struct {
 }
 
 func config(owner string) calls.Config {
-	return calls.Config{Owner: owner, Workers: 4, Queue: 8, Timeout: time.Minute, Lease: time.Hour, Poll: time.Minute, UndoWorkers: 2}
+	return calls.Config{Owner: owner, Workers: 4, Queue: 8, Timeout: time.Minute, Lease: time.Hour, Poll: time.Minute, UndoWorkers: 2, Alive: time.Hour}
 }
 
 // quiet is a breaker without chance: it opens at half failures of four calls, for an hour.
@@ -170,7 +176,7 @@ func each(t *testing.T, cfg calls.Config, c policy.Config, test func(t *testing.
 func newDesk(t *testing.T, db *sqldb.DB, cfg calls.Config, c policy.Config) *desk {
 	t.Helper()
 	deps := fakes.Deps(t)
-	d := &desk{t: t, db: db, cfg: cfg, came: make(chan calls.Call, 1000), clock: &steps{poll: cfg.Poll, asleep: make(chan struct{}), wake: make(chan struct{})}}
+	d := &desk{t: t, db: db, cfg: cfg, came: make(chan calls.Call, 1000), clock: &steps{poll: cfg.Poll, asleep: make(chan struct{}), wake: make(chan struct{}), sign: make(chan time.Time)}}
 	d.policies = flow.Policies(t, deps)
 	d.psp = provider(t, d.policies, c)
 	d.answer = func(_ context.Context, c calls.Call, _ int) result { return settle(c.Key) }
@@ -262,6 +268,18 @@ func (d *desk) poll(n int) {
 			d.t.Fatal("the runner does not wait")
 		}
 		d.wait(d.clock.asleep)
+	}
+}
+
+// sign has the runner give a sign of life n times; when it returns the last may be under way.
+func (d *desk) sign(n int) {
+	d.t.Helper()
+	for range n {
+		select {
+		case d.clock.sign <- time.Time{}:
+		case <-within(d.t).Done():
+			d.t.Fatal("the runner gives no signs of life")
+		}
 	}
 }
 

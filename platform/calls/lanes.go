@@ -65,12 +65,14 @@ func (r *Runner[B]) of(name string) (*lane, kind) {
 	panic("no operation for calls of kind " + name) // a mistake in the service
 }
 
-// room is how many calls of a kind may be taken up now, beside others that are about to be queued.
+// room is how many calls of a kind may be taken up now, beside others that are about to be queued. It is no more
+// than the workers will soon need: what waits in memory is overtaken by nobody.
 func (l *lane) room(k kind, others int) int {
-	return min(k.allowance(), cap(l.queue)-len(l.queue)-others)
+	return min(k.allowance(), min(cap(l.queue), 2*l.workers)-len(l.queue)-others)
 }
 
-// claim takes due calls, as many as there is room for.
+// claim takes due calls, as many as there is room for. It takes those that have waited longest and those of the
+// youngest orders in turn: after an outage what waited is carried out, and nobody who comes new waits behind it.
 func (r *Runner[B]) claim(ctx context.Context) error {
 	if err := r.giveBack(ctx); err != nil {
 		return err
@@ -79,6 +81,10 @@ func (r *Runner[B]) claim(ctx context.Context) error {
 	pace := r.pace.next(len(due) > 0)
 	if err != nil || len(due) == 0 {
 		return err
+	}
+	life, order := r.life.Load(), oldest
+	if r.young = !r.young; r.young {
+		order = youngest
 	}
 	return r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		var taken []Call
@@ -89,7 +95,7 @@ func (r *Runner[B]) claim(ctx context.Context) error {
 			if room <= 0 {
 				continue
 			}
-			more, err := r.take(ctx, tx, name, room)
+			more, err := r.take(ctx, tx, name, order, room)
 			if err != nil {
 				return err
 			}
@@ -98,7 +104,7 @@ func (r *Runner[B]) claim(ctx context.Context) error {
 		}
 		tx.AfterCommit(func() {
 			for _, c := range taken {
-				r.offer(c)
+				r.offer(c, life)
 			}
 		})
 		return nil
@@ -119,7 +125,7 @@ func (r *Runner[B]) giveBack(ctx context.Context) error {
 				if c.Unknown {
 					begun = 1
 				}
-				if _, err := tx.Exec(ctx, `UPDATE calls SET begun = ?, lease_until = 0 WHERE key = ? AND owner = ?`, begun, c.Key, r.cfg.Owner); err != nil {
+				if _, err := tx.Exec(ctx, `UPDATE calls SET begun = ?, lease_until = 0 WHERE key = ? AND owner = ? AND lease_until = ?`, begun, c.Key, r.cfg.Owner, c.lease); err != nil {
 					return err
 				}
 			}
@@ -158,5 +164,11 @@ func (r *Runner[B]) due(ctx context.Context) (kinds []string, err error) {
 	})
 	return kinds, err
 }
+
+// The ways to choose among due calls. Orders' ids sort by time.
+const (
+	oldest   = ` ORDER BY next_at`
+	youngest = ` ORDER BY order_id DESC`
+)
 
 const dueWhere = ` FROM calls WHERE kind = ? AND parked = 0 AND next_at <= ? AND lease_until <= ?`

@@ -85,7 +85,7 @@ func TestUndoLaneFromStore(t *testing.T) {
 // them may be begun and then left to its lease, which is an hour here.
 func TestQueueFull(t *testing.T) {
 	cfg := config("a")
-	cfg.Workers, cfg.Queue = 1, 4
+	cfg.Workers, cfg.Queue = 2, 4
 	each(t, cfg, limits(), func(t *testing.T, d *desk) {
 		end, open := d.gate()
 		d.answer = func(_ context.Context, c calls.Call, _ int) result {
@@ -95,10 +95,10 @@ func TestQueueFull(t *testing.T) {
 		d.enqueue(append(some("authorise", 4), some("capture", 4)...)...)
 		d.run()
 		is(t, "calls taken up at first", d.number(`SELECT count(*) FROM calls WHERE begun = 1`), 4)
-		d.next(1)
+		d.next(2)
 		d.poll(manyPolls)
-		if n := d.number(`SELECT count(*) FROM calls WHERE begun = 1`); n != 5 {
-			t.Errorf("%d calls were begun, with one worker and 4 places to wait", n)
+		if n := d.number(`SELECT count(*) FROM calls WHERE begun = 1`); n != 6 {
+			t.Errorf("%d calls were begun, with two workers and 4 places to wait", n)
 		}
 		open()
 		d.drain()
@@ -178,7 +178,7 @@ func TestOpenBreaker(t *testing.T) {
 // TestBreakerOpens has it open under way: what was taken up already is put back once, and waits.
 func TestBreakerOpens(t *testing.T) {
 	cfg := config("a")
-	cfg.Workers = 1
+	cfg.Workers = 2
 	each(t, cfg, limits(), func(t *testing.T, d *desk) {
 		var rejected atomic.Int32
 		d.answer = behind(d, &rejected, func(calls.Call) error { return shop.E(shop.Unavailable, "test", "down") })

@@ -12,7 +12,7 @@ import (
 // strength left, and slowly where it has none.
 func TestPace(t *testing.T) {
 	cfg := config("a")
-	cfg.Workers, cfg.Queue = 1, 100
+	cfg.Workers, cfg.Queue = 60, 100
 	each(t, cfg, limits(), func(t *testing.T, d *desk) {
 		end, open := d.gate()
 		d.answer = func(_ context.Context, c calls.Call, _ int) result {

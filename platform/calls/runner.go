@@ -44,8 +44,10 @@ type Runner[B any] struct {
 	lanes    []*lane
 	outcomes chan outcome[B]
 	running  atomic.Bool
+	life     atomic.Pointer[life]
 
-	pace *pace // of claim
+	pace  *pace // of claim
+	young bool  // claim took the youngest last
 
 	mu       sync.Mutex
 	returned []Call // taken up, and without a worker
@@ -61,7 +63,8 @@ type outcome[B any] struct {
 // claimed is a call that this process holds the lease of.
 type claimed struct {
 	Call
-	at time.Time // on this process's clock
+	at   time.Time // on this process's clock
+	life *life     // of this process when it was taken up
 }
 
 // Parts is what a runner works with.
@@ -80,6 +83,13 @@ func New[B any](cfg Config, p Parts, perform Performer[B], store Store[B]) (*Run
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Alive == 0 {
+		cfg.Alive = 2 * time.Second
+		if p.DB != nil && p.DB.Dialect() == sqldb.SQLite {
+			cfg.Alive = time.Minute
+		}
+		cfg.Alive = min(cfg.Alive, cfg.Lease)
+	}
 	wait := p.ProcessorWait
 	if wait == nil {
 		wait = run.ProcessorWait()
@@ -96,7 +106,10 @@ func (r *Runner[B]) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("take up calls of an earlier run: %w", err)
 	}
-	var workers, settler sync.WaitGroup
+	var workers, settler, signs sync.WaitGroup
+	living, die := context.WithCancel(context.WithoutCancel(ctx)) // for as long as something is under way
+	defer die()
+	signs.Go(func() { r.live(living) })
 	settler.Go(r.settleAll)
 	for _, l := range r.lanes {
 		for range l.workers {
@@ -118,12 +131,14 @@ func (r *Runner[B]) Run(ctx context.Context) error {
 	workers.Wait()
 	close(r.outcomes)
 	settler.Wait()
+	die()
+	signs.Wait()
 	r.leave(ctx)
 	return nil
 }
 
-// leave makes the calls due again that nobody has begun, so that another process need not wait for the end
-// of their leases.
+// leave makes the calls due again that this process still has, so that another need not wait for the end of
+// their leases. Those that nobody has begun are not asked for first.
 func (r *Runner[B]) leave(ctx context.Context) {
 	for _, l := range r.lanes {
 		for len(l.queue) > 0 {
@@ -132,17 +147,21 @@ func (r *Runner[B]) leave(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
-	if err := r.giveBack(ctx); err != nil {
+	err := r.giveBack(ctx)
+	if err == nil {
+		err = r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return bury(ctx, tx, r.cfg.Owner) })
+	}
+	if err != nil {
 		r.deps.Log.WarnContext(ctx, "giving back calls at the stop failed; their leases run out", "err", err)
 	}
 }
 
 // offer hands a call to a worker; it never blocks, since it runs on the store's writer. A call for which
 // there is no room any more goes back to the store: see giveBack.
-func (r *Runner[B]) offer(c Call) {
-	l, _ := r.of(c.Kind)
+func (r *Runner[B]) offer(c Call, l *life) {
+	to, _ := r.of(c.Kind)
 	select {
-	case l.queue <- claimed{c, r.deps.Clock.Now()}:
+	case to.queue <- claimed{c, r.deps.Clock.Now(), l}:
 	default:
 		r.handBack(c)
 	}
@@ -155,28 +174,34 @@ func (r *Runner[B]) handBack(c Call) {
 	r.returned = append(r.returned, c)
 }
 
-// reclaim gives up the leases that this owner held before it was killed.
+// reclaim gives up what this owner held before it was killed, and gives the first sign of life.
 func (r *Runner[B]) reclaim(ctx context.Context) error {
-	return r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE calls SET lease_until = 0 WHERE owner = ? AND lease_until > 0`, r.cfg.Owner)
+	if err := r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return bury(ctx, tx, r.cfg.Owner) }); err != nil {
 		return err
-	})
+	}
+	begun := r.deps.Clock.Now()
+	if _, err := r.register(ctx); err != nil {
+		return err
+	}
+	r.begin(begun)
+	return nil
 }
 
-// take takes due calls of a kind, no more than limit.
-func (r *Runner[B]) take(ctx context.Context, tx *sqldb.Tx, kind string, limit int) ([]Call, error) {
+// take takes due calls of a kind, in an order, no more than limit.
+func (r *Runner[B]) take(ctx context.Context, tx *sqldb.Tx, kind, order string, limit int) ([]Call, error) {
 	now, err := tx.Now(ctx)
 	if err != nil {
 		return nil, err
 	}
 	rows, err := tx.Query(ctx, `SELECT key, order_id, kind, request, traceparent, begun, attempts, failures, first_at`+
-		dueWhere+` ORDER BY next_at LIMIT ? FOR UPDATE SKIP LOCKED`, kind, sqldb.Micros(now), sqldb.Micros(now), limit)
+		dueWhere+order+` LIMIT ? FOR UPDATE SKIP LOCKED`, kind, sqldb.Micros(now), sqldb.Micros(now), limit)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	var taken []Call
-	args := []any{r.cfg.Owner, sqldb.Micros(now.Add(r.cfg.Lease))}
+	lease := sqldb.Micros(now.Add(r.cfg.Lease))
+	args := []any{r.cfg.Owner, lease}
 	for rows.Next() {
 		var c Call
 		var request string
@@ -185,6 +210,7 @@ func (r *Runner[B]) take(ctx context.Context, tx *sqldb.Tx, kind string, limit i
 			return nil, err
 		}
 		c.Request, c.Unknown, c.FirstAt = []byte(request), begun == 1, sqldb.FromMicros(first)
+		c.lease = lease
 		taken, args = append(taken, c), append(args, c.Key)
 	}
 	if err := rows.Err(); err != nil || len(taken) == 0 {
@@ -206,10 +232,13 @@ func (r *Runner[B]) work(ctx context.Context, queue <-chan claimed) {
 				return
 			}
 			// One that waited long may be about to lose its lease: it is left to the poll, and goes back
-			// as not begun where the lease is surely ours still.
+			// as not begun where the lease is surely ours still. So does one of an earlier life, where
+			// nobody has taken it over.
 			switch waited := r.deps.Clock.Now().Sub(c.at); {
+			case !r.lives(c.life):
+				r.handBack(c.Call)
 			case waited < r.cfg.Lease-2*r.cfg.Timeout:
-				r.attempt(ctx, c.Call)
+				r.attempt(ctx, c)
 			case waited < r.cfg.Lease-r.cfg.Timeout:
 				r.handBack(c.Call)
 			}
@@ -218,7 +247,11 @@ func (r *Runner[B]) work(ctx context.Context, queue <-chan claimed) {
 }
 
 // attempt makes one attempt and hands over what came of it.
-func (r *Runner[B]) attempt(ctx context.Context, c Call) {
+func (r *Runner[B]) attempt(ctx context.Context, of claimed) {
+	c := of.Call
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(of.life.ctx, cancel)()
 	ctx = telemetry.WithOrder(telemetry.WithTraceParent(ctx, c.TraceParent), c.OrderID)
 	ctx, span := r.tel.Tracer.Start(ctx, "call "+c.Kind, trace.WithSpanKind(trace.SpanKindClient))
 	if span.IsRecording() {
@@ -352,7 +385,7 @@ func (r *Runner[B]) settleOne(o outcome[B]) {
 	}
 }
 
-// again makes the call due after res.RetryIn.
+// again makes the call due after res.RetryIn, unless it was taken over meanwhile.
 func (r *Runner[B]) again(ctx context.Context, tx *sqldb.Tx, c Call, res Result[B]) error {
 	now, err := tx.Now(ctx)
 	if err != nil {
@@ -368,8 +401,8 @@ func (r *Runner[B]) again(ctx context.Context, tx *sqldb.Tx, c Call, res Result[
 	if res.Unknown {
 		begun = 1
 	}
-	_, err = tx.Exec(ctx, `UPDATE calls SET begun = ?, attempts = ?, failures = ?, owner = '', lease_until = 0, next_at = ? WHERE key = ?`,
-		begun, attempts, failures, sqldb.Micros(now.Add(res.RetryIn)), c.Key)
+	_, err = tx.Exec(ctx, `UPDATE calls SET begun = ?, attempts = ?, failures = ?, owner = '', lease_until = 0, next_at = ? WHERE key = ? AND owner = ? AND lease_until = ?`,
+		begun, attempts, failures, sqldb.Micros(now.Add(res.RetryIn)), c.Key, r.cfg.Owner, c.lease)
 	return err
 }
 

@@ -16,15 +16,16 @@ type lease struct {
 	renew  time.Time
 }
 
-// holdLease renews the lease when a third of it has passed, and takes its share of the slots. Expiry
-// is by the database's clock, so that the clocks of replicas need not agree.
+// holdLease renews the lease when a quarter of it has passed, and takes its share of the slots; sooner where
+// another relay's lease runs out before. Expiry is by the database's clock, so that the clocks of replicas need
+// not agree.
 func (o *Outbox) holdLease(ctx context.Context) error {
 	begun := o.deps.Clock.Now()
 	if begun.Before(o.lease.renew) {
 		return nil
 	}
 	var held []int
-	var relays int
+	var relays others
 	var blocked int64
 	err := o.parts.DB.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		var err error
@@ -42,45 +43,60 @@ func (o *Outbox) holdLease(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o.lease = lease{held: held, relays: relays, until: begun.Add(o.cfg.Lease * 4 / 5), renew: begun.Add(o.cfg.Lease / 3)}
+	o.lease = lease{held: held, relays: relays.alive + 1, until: begun.Add(o.cfg.Lease * 4 / 5), renew: begun.Add(min(o.cfg.Lease/4, relays.first))}
 	o.blocked = blocked
 	return nil
+}
+
+// others are the other relays that are alive.
+type others struct {
+	alive int
+	first time.Duration // until the first of their leases runs out, unless it is renewed
 }
 
 // takeSlots keeps, takes and gives up slots so that the living relays have about the same number. A
 // slot is taken only when its owner gave it up or let its lease run out, or is this very process
 // before its restart.
-func (o *Outbox) takeSlots(ctx context.Context, tx *sqldb.Tx) (mine []int, relays int, err error) {
+func (o *Outbox) takeSlots(ctx context.Context, tx *sqldb.Tx) (mine []int, relays others, err error) {
 	now, err := tx.Now(ctx)
 	if err != nil {
-		return nil, 0, err
+		return nil, relays, err
 	}
-	until := sqldb.Micros(now.Add(o.cfg.Lease))
-	_, err = tx.Exec(ctx, `INSERT INTO outbox_relays (owner, until) VALUES (?, ?)
-		ON CONFLICT (owner) DO UPDATE SET until = excluded.until`, o.cfg.Owner, until)
-	if err != nil {
-		return nil, 0, err
-	}
-	if _, err := tx.Exec(ctx, `DELETE FROM outbox_relays WHERE until < ?`, sqldb.Micros(now)); err != nil {
-		return nil, 0, err
-	}
-	if err := tx.QueryRow(ctx, `SELECT count(*) FROM outbox_relays`).Scan(&relays); err != nil {
-		return nil, 0, err
-	}
+	// First of all, since it is also what lets one relay at a time do this.
 	mine, free, err := o.lookAtSlots(ctx, tx, sqldb.Micros(now))
 	if err != nil {
-		return nil, 0, err
+		return nil, relays, err
 	}
-	share := (slots + relays - 1) / relays
+	until := sqldb.Micros(now.Add(o.cfg.Lease))
+	if relays, err = o.register(ctx, tx, now, until); err != nil {
+		return nil, relays, err
+	}
+	share := (slots + relays.alive) / (relays.alive + 1)
 	var surplus []int
 	if len(mine) > share {
 		mine, surplus = mine[:share], mine[share:]
 	}
 	mine = append(slices.Clone(mine), free[:min(len(free), share-len(mine))]...)
 	if err := setSlots(ctx, tx, surplus, "", 0); err != nil {
-		return nil, 0, err
+		return nil, relays, err
 	}
 	return mine, relays, setSlots(ctx, tx, mine, o.cfg.Owner, until)
+}
+
+// register gives a sign of life, forgets the relays that gave none in time, and tells which others there are.
+func (o *Outbox) register(ctx context.Context, tx *sqldb.Tx, now time.Time, until int64) (found others, err error) {
+	_, err = tx.Exec(ctx, `INSERT INTO outbox_relays (owner, until) VALUES (?, ?)
+		ON CONFLICT (owner) DO UPDATE SET until = excluded.until`, o.cfg.Owner, until)
+	if err != nil {
+		return found, err
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM outbox_relays WHERE until <= ?`, sqldb.Micros(now)); err != nil {
+		return found, err
+	}
+	var first int64
+	err = tx.QueryRow(ctx, `SELECT count(*), COALESCE(min(until), ?) FROM outbox_relays WHERE owner <> ?`, until, o.cfg.Owner).Scan(&found.alive, &first)
+	found.first = sqldb.FromMicros(first).Sub(now)
+	return found, err
 }
 
 func (o *Outbox) lookAtSlots(ctx context.Context, tx *sqldb.Tx, now int64) (mine, free []int, err error) {

@@ -68,14 +68,17 @@ type Config struct {
 	// share the keys that is how others' events reach it, so it is PollShared then.
 	Poll       time.Duration `koanf:"poll"`
 	PollShared time.Duration `koanf:"poll_shared"`
-	// Lease is how long a relay keeps its share of the keys without a sign of life. By default 5 s;
-	// on SQLite, which has one process, 1 min.
+	// Lease is how long a relay keeps its share of the keys without a sign of life. It gives one each quarter
+	// of that, and a send that takes longer is cut off and made again. By default 2 s; on SQLite, which has
+	// one process, 1 min.
 	Lease time.Duration `koanf:"lease"`
 
-	RetryMin time.Duration `koanf:"retry_min"` // waits after failures are random, up to RetryMin doubled
-	RetryMax time.Duration `koanf:"retry_max"` // each time, and up to RetryMax at most
-	Attempts int           `koanf:"attempts"`  // how often an event may be refused for what it is before its lane is parked
-	Drain    time.Duration `koanf:"drain"`     // for sending what is left at a stop
+	// Waits after failures are random, up to RetryMin doubled each time, and up to RetryMax at most. They need
+	// not be long: breakers stand before the store and the bus.
+	RetryMin time.Duration `koanf:"retry_min"`
+	RetryMax time.Duration `koanf:"retry_max"`
+	Attempts int           `koanf:"attempts"` // how often an event may be refused for what it is before its lane is parked
+	Drain    time.Duration `koanf:"drain"`    // for sending what is left at a stop
 
 	Keep       time.Duration `koanf:"keep"`        // how long sent events are kept: they are the replay source
 	KeepInbox  time.Duration `koanf:"keep_inbox"`  // how long events are known as handled; longer than Keep and than the topics' retention
@@ -95,7 +98,7 @@ func (c Config) Defaults() Config {
 	def(&c.Poll, time.Second)
 	def(&c.PollShared, 50*time.Millisecond)
 	def(&c.RetryMin, 50*time.Millisecond)
-	def(&c.RetryMax, 5*time.Second)
+	def(&c.RetryMax, time.Second)
 	def(&c.Drain, 2*time.Second)
 	def(&c.Keep, 7*24*time.Hour)
 	def(&c.KeepInbox, 14*24*time.Hour)
@@ -174,7 +177,7 @@ func New(cfg Config, parts Parts) (*Outbox, error) {
 		return nil, err
 	}
 	if cfg.Lease == 0 {
-		cfg.Lease = 5 * time.Second
+		cfg.Lease = 2 * time.Second
 		if parts.DB.Dialect() == sqldb.SQLite {
 			cfg.Lease = time.Minute
 		}

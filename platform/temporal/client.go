@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"holdfast/shop"
 )
@@ -35,6 +36,7 @@ func NewClient(cfg Config, deps shop.Deps) (*Client, error) {
 		// What a worker tells of itself each minute is on our own metrics.
 		WorkerHeartbeatInterval: -1,
 		ConnectionOptions: client.ConnectionOptions{DialOptions: []grpc.DialOption{
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: redial(), MinConnectTimeout: dialTimeout}),
 			grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 				return deps.Net.DialContext(ctx, "tcp", addr)
 			}),
@@ -61,6 +63,17 @@ func NewClient(cfg Config, deps shop.Deps) (*Client, error) {
 		return nil, cfg.told(err)
 	}
 	return &Client{cfg: cfg, deps: deps, sdk: sdk}, nil
+}
+
+// dialTimeout is for one try to connect.
+const dialTimeout = 5 * time.Second
+
+// redial is how the waits between tries to connect grow. The SDK's own grow to 10 s, which every outage would last
+// longer; a try costs nobody much.
+func redial() backoff.Config {
+	b := backoff.DefaultConfig
+	b.BaseDelay, b.MaxDelay = 200*time.Millisecond, time.Second
+	return b
 }
 
 // Close ends the connection.

@@ -2,8 +2,10 @@ package temporal
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
@@ -13,8 +15,12 @@ import (
 
 type propagator = workflow.ContextPropagator
 
-// retryEvery is how long a worker that cannot reach the cluster waits before it looks again.
+// retryEvery is how often a worker looks whether the cluster answers.
 const retryEvery = 2 * time.Second
+
+// longAway is after how many looks in a row that found no cluster the worker is made anew once there is one. The
+// SDK's pollers wait longer after each failure, up to 10 s, and cannot be told that it is back.
+const longAway = 3
 
 const (
 	maxPollers = 32 // each waits for workflow tasks; the SDK runs as many as there is work for
@@ -35,6 +41,8 @@ func (c *Client) Worker(queue string, register func(worker.Registry)) func(conte
 			switch {
 			case ctx.Err() != nil:
 				return nil
+			case err == nil:
+				continue // it is back
 			case shop.KindOf(err) == shop.Invalid:
 				return err
 			case !told:
@@ -49,7 +57,7 @@ func (c *Client) Worker(queue string, register func(worker.Registry)) func(conte
 	}
 }
 
-// work runs a worker until ctx ends or it fails.
+// work runs a worker until ctx ends, it fails, or a cluster that was away for long is back.
 func (c *Client) work(ctx context.Context, queue string, register func(worker.Registry), told *bool) error {
 	if err := c.Check(ctx); err != nil {
 		return err
@@ -76,11 +84,35 @@ func (c *Client) work(ctx context.Context, queue string, register func(worker.Re
 		*told = false
 		c.deps.Log.WarnContext(ctx, "Temporal is back")
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-failed:
-		return c.cfg.told(err)
+	return c.look(ctx, failed, told)
+}
+
+// look looks after a worker.
+func (c *Client) look(ctx context.Context, failed <-chan error, told *bool) error {
+	for away := 0; ; {
+		wait, stop := c.deps.Clock.Timer(retryEvery)
+		select {
+		case <-ctx.Done():
+			stop()
+			return nil
+		case err := <-failed:
+			stop()
+			return c.cfg.told(err)
+		case <-wait:
+		}
+		err := c.Check(ctx)
+		var unavailable *serviceerror.Unavailable
+		switch {
+		case err == nil && away >= longAway:
+			return nil
+		case err == nil:
+			away = 0
+		case errors.As(err, &unavailable):
+			if away++; away == longAway && ctx.Err() == nil {
+				*told = true
+				c.deps.Log.WarnContext(ctx, "Temporal is away: orchestrated orders wait for it", "err", err)
+			}
+		}
 	}
 }
 

@@ -66,7 +66,17 @@ func (s *Service) take(ctx context.Context, tx *sqldb.Tx, e shop.Event, d *shop.
 			return err
 		}
 	}
+	if e.Type == shop.EventOrderRedriven && !d.Undo {
+		// A start that waits asks for all there is to ask for, and a Temporal that is slow needs no second one.
+		if _, waits, err := calls.Find(ctx, tx, callKey(e.OrderID, opStart, false)); err != nil || waits {
+			return err
+		}
+	}
 	// One that waits already says the same, unless it is of before the undo.
-	return s.runner.Enqueue(ctx, tx, calls.Call{Key: fmt.Sprintf("%s:%s:%t", e.OrderID, op, d.Undo), OrderID: e.OrderID, Kind: op,
+	return s.runner.Enqueue(ctx, tx, calls.Call{Key: callKey(e.OrderID, op, d.Undo), OrderID: e.OrderID, Kind: op,
 		Request: []byte(request), TraceParent: e.TraceParent})
+}
+
+func callKey(id shop.OrderID, op string, undo bool) string {
+	return fmt.Sprintf("%s:%s:%t", id, op, undo)
 }

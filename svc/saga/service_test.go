@@ -146,6 +146,30 @@ func TestTold(t *testing.T) {
 	})
 }
 
+// TestRedriveBesideStart: what a start that waits will ask for is not asked for beside it; an undo is.
+func TestRedriveBesideStart(t *testing.T) {
+	each(t, func(t *testing.T, s *saga.Service, db *sqldb.DB, c *cluster) {
+		c.away = 1 << 30
+		for _, step := range []struct {
+			event shop.Event
+			waits int
+		}{
+			{event(t, shop.EventOrderPlaced, shop.Orchestrated, shop.Pending, false), 1},
+			{event(t, shop.EventOrderRedriven, shop.Orchestrated, shop.Pending, false), 1},
+			{event(t, shop.EventOrderRedriven, shop.Orchestrated, shop.Cancelling, true), 2},
+		} {
+			if err := s.Consume(t.Context(), step.event); err != nil {
+				t.Fatal(err)
+			}
+			var n int
+			err := db.View(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error { return tx.QueryRow(ctx, `SELECT count(*) FROM calls`).Scan(&n) })
+			if err != nil || n != step.waits {
+				t.Errorf("after %s of an order that is %s %d calls wait, want %d: %v", step.event.Type, step.event.Data, n, step.waits, err)
+			}
+		}
+	})
+}
+
 // TestBriefs: what is personal is kept until the order has ended, and no longer.
 func TestBriefs(t *testing.T) {
 	each(t, func(t *testing.T, s *saga.Service, _ *sqldb.DB, _ *cluster) {

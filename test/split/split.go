@@ -96,7 +96,7 @@ func Quick() map[string]string {
 		"log_level": "warn", "drain_wait": "300ms", "store.max_conns": "8",
 		"payment.provider.call_timeout": "1s", "shipping.carrier.call_timeout": "1s",
 		"payment.retry_max": "200ms", "shipping.retry_max": "200ms", "payment.undo_failures": "5",
-		"payment.calls.timeout": "2s", "payment.calls.lease": "5s", "shipping.calls.timeout": "2s", "shipping.calls.lease": "5s",
+		"payment.calls.timeout": "2s", "shipping.calls.timeout": "2s",
 		"order.wait_poll": "100ms",
 		// Many processes share this machine, and what each says of its load is not about it.
 		"order.strain_max": "0s", "order.backlog_max": "1m",

@@ -17,8 +17,8 @@ import (
 
 const (
 	rate = 30 // orders per second
-	// settleWait is how long an order may take that a killed process had begun: the longest of the leases is that
-	// of calls, 5 s here, and that of the bus's groups is 6 s. The rest is for a busy machine.
+	// settleWait is how long an order may take that a killed process had begun: leases and sessions last 2 s.
+	// The rest is for a busy machine.
 	settleWait = time.Minute
 )
 
@@ -110,7 +110,7 @@ func TestKillOneReplica(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts eleven processes")
 	}
-	s := split.Start(t, split.Options{Replicas: 2})
+	s := split.Start(t, split.Options{Replicas: 2, Settings: map[string]string{"bus.session_timeout": "2s"}})
 	c := stocked(t, s)
 	var probes []check.Sent
 	slowest := time.Duration(0)
