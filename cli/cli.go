@@ -119,7 +119,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 invariant violated, 4 environment unfit,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%w; see %s --help", err, c.CommandPath())
 	})
-	root.AddCommand(s.up(), s.order(), s.stock(), s.sim(), s.bench(), s.chaos(), s.verify(), s.policies(), s.doctor(), s.version())
+	root.AddCommand(s.up(), s.order(), s.stock(), s.sim(), s.bench(), s.chaos(), s.check(), s.verify(), s.policies(), s.doctor(), s.version())
 	closeArgs(root)
 	return root
 }
@@ -199,25 +199,34 @@ func (s *session) print(v any, text func(io.Writer)) error {
 
 // client returns a client of the server that the flags and the data directory name.
 func (s *session) client() (*client.Client, error) {
-	url, key := s.url, s.key
+	url, key, err := s.find()
+	if err != nil {
+		return nil, err
+	}
+	return client.New(url, key, nil)
+}
+
+// find returns where the Holdfast is at present, and its key.
+func (s *session) find() (url, key string, err error) {
+	url, key = s.url, s.key
 	if url == "" {
-		addresses, err := s.addresses()
+		a, err := s.addresses()
 		if err != nil {
-			return nil, err
+			return "", "", err
 		}
-		url = addresses.API
+		url = a.API
 	}
 	if key == "" {
 		key = s.env("HOLDFAST_API_KEY")
 	}
-	if key == "" {
-		b, err := os.ReadFile(filepath.Join(s.data, local.KeyFile))
-		if err != nil {
-			return nil, &exit{code: ExitUnfit, err: fmt.Errorf("there is no API key: %w; give --data with the server's data directory, or --api-key", err)}
-		}
-		key = strings.TrimSpace(string(b))
+	if key != "" {
+		return url, key, nil
 	}
-	return client.New(url, key, nil)
+	b, err := os.ReadFile(filepath.Join(s.data, local.KeyFile))
+	if err != nil {
+		return "", "", &exit{code: ExitUnfit, err: fmt.Errorf("there is no API key: %w; give --data with the server's data directory, or --api-key", err)}
+	}
+	return url, strings.TrimSpace(string(b)), nil
 }
 
 // addresses are those of the Holdfast that runs on the data directory.
