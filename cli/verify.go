@@ -19,7 +19,7 @@ import (
 )
 
 func (s *session) verify() *cobra.Command {
-	var rest bool
+	var rest, onBus bool
 	var grace time.Duration
 	var config, dsn string
 	c := &cobra.Command{
@@ -32,13 +32,19 @@ do about one that does not hold.
 
 With --at-rest everything must also have come to its end: the load has stopped and all faults are healed.
 
+With --bus every topic is read from its start, by a consumer of its own, and compared with the stores: that of
+bus.seeds, or that of the Holdfast that runs on the data directory. What retention has removed from it is
+inconclusive.
+
 Exit codes: 0 all hold, 3 one does not, 5 something cannot be told yet, 4 the stores cannot be read.`,
 		Example: `  holdfast verify
   holdfast verify --at-rest --json
+  holdfast verify --at-rest --bus
   holdfast verify --store 'postgres://holdfast@db/holdfast_{service}'`,
 	}
 	f := c.Flags()
 	f.BoolVar(&rest, "at-rest", false, "the load has stopped: every order must have its outcome, every event its effect")
+	f.BoolVar(&onBus, "bus", false, "read the bus, too, and compare it with the stores")
 	f.DurationVar(&grace, "grace", audit.DefaultGrace, "how long what is wrong may take to come right")
 	f.StringVar(&config, "config", s.env("HOLDFAST_CONFIG"), "the configuration file of that Holdfast ($HOLDFAST_CONFIG)")
 	f.StringVar(&dsn, "store", "", "its PostgreSQL, if it has one: postgres://…/holdfast_{service}")
@@ -53,13 +59,19 @@ Exit codes: 0 all hold, 3 one does not, 5 something cannot be told yet, 4 the st
 		if dsn != "" {
 			flags["store.driver"], flags["store.dsn"] = "postgres", dsn
 		}
-		cfg, err := local.Load(run.Real(slog.New(slog.DiscardHandler)).Files, config, s.Environ, flags)
+		deps := run.Real(slog.New(slog.DiscardHandler))
+		cfg, err := local.Load(deps.Files, config, s.Environ, flags)
 		if err != nil {
 			return usage("%w", err)
 		}
 		what := local.AuditConfig(cfg)
 		what.AtRest, what.Grace = rest, grace
 		what.PSP, what.Carrier = present(what.PSP), present(what.Carrier)
+		if onBus {
+			if what.Bus, err = s.busOf(cfg, deps); err != nil {
+				return err
+			}
+		}
 		r, err := audit.Run(c.Context(), what)
 		if shop.KindOf(err) == shop.Unavailable && err != nil && c.Context().Err() == nil {
 			return &exit{code: ExitUnfit, err: err}
@@ -73,6 +85,20 @@ Exit codes: 0 all hold, 3 one does not, 5 something cannot be told yet, 4 the st
 		return s.auditVerdict(r)
 	}
 	return c
+}
+
+// busOf says how the bus is read. The embedded one is there while its Holdfast runs.
+func (s *session) busOf(cfg local.Config, deps shop.Deps) (*audit.Bus, error) {
+	kafka := ""
+	if len(cfg.Bus.Seeds) == 0 {
+		s.data = cfg.Data
+		a, err := s.addresses()
+		if err != nil {
+			return nil, err
+		}
+		kafka = a.Kafka
+	}
+	return local.AuditBus(cfg, kafka, deps)
 }
 
 // present leaves out a ledger that is not there: stores alone can be looked at too.

@@ -254,3 +254,14 @@ func AuditConfig(cfg Config) audit.Config {
 	}
 	return c
 }
+
+// AuditBus says how the bus of a Holdfast with this configuration is read: that of bus.seeds, or its own, which
+// listens at kafka while it runs.
+func AuditBus(cfg Config, kafka string, deps shop.Deps) (*audit.Bus, error) {
+	c := cfg.Bus.Defaults()
+	if len(c.Seeds) == 0 {
+		c.Seeds = []string{kafka}
+	}
+	options, err := c.Options(deps)
+	return &audit.Bus{Name: strings.Join(c.Seeds, ","), Prefix: c.Prefix, Options: options}, err
+}

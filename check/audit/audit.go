@@ -24,6 +24,7 @@ type Config struct {
 	Password string // of PostgreSQL, where it is not in the DSN
 	PSP      string // the provider's ledger: its simulator's address, or the ledger's file; "" for none
 	Carrier  string // the carrier's
+	Bus      *Bus   // read from the start and compared with the stores; nil: it is not
 
 	// AtRest says that the load has stopped and every fault is healed: everything must have come to its end.
 	AtRest bool
@@ -110,7 +111,11 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err != nil {
 		return nil, shop.Wrap(shop.Unavailable, "audit", "the stores could not be read to the end; nothing can be said", err)
 	}
-	if err := a.settle(ctx, found); err != nil {
+	onBus, err := a.readBus(ctx)
+	if err != nil {
+		return nil, shop.Wrap(shop.Unavailable, "audit", "the bus could not be compared with the stores; nothing can be said", err)
+	}
+	if err := a.settle(ctx, append(found, onBus...)); err != nil {
 		return nil, shop.Wrap(shop.Unavailable, "audit", "the stores could not be read to the end; nothing can be said", err)
 	}
 	a.report.conclude()

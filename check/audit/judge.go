@@ -11,6 +11,7 @@ type finding struct {
 	inv, id, detail string
 	rest            bool // it has to hold at rest only
 	open            bool // work that may mend it is under way
+	untold          bool // it cannot be told, at rest or not
 }
 
 // judge compares everything that is known of one order. It is the only place that knows what is wrong; when

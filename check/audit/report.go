@@ -74,7 +74,8 @@ type Counts struct {
 	ParkedLanes    int64 `json:"parked_lanes"`
 	Events         int64 `json:"events"`
 	Handled        int64 `json:"handled_events"`
-	Reread         int64 `json:"reread"` // orders that were looked at more than once
+	OnBus          int64 `json:"records_on_bus"` // those of repetitions too; 0 where the bus was not read
+	Reread         int64 `json:"reread"`         // orders that were looked at more than once
 }
 
 // Report is what an audit found. It is also the document of `holdfast verify --json`.

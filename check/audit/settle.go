@@ -63,7 +63,7 @@ func (a *auditor) result(r *Result, found []finding) {
 		if f.inv != r.ID {
 			continue
 		}
-		open := f.rest && f.open && !a.cfg.AtRest
+		open := f.untold || f.rest && f.open && !a.cfg.AtRest
 		if open {
 			r.Open++
 		} else {
@@ -114,6 +114,9 @@ func (a *auditor) observed(r *Result) string {
 		text += fmt.Sprintf("; %d moving, %d confirmed, %d with an operator, %d calls parked", c.Moving, c.Confirmed, c.NeedsAttention, c.ParkedCalls)
 	case "I13":
 		text += fmt.Sprintf("; %d unsent, %d lanes parked", c.Unsent, c.ParkedLanes)
+		if a.cfg.Bus != nil {
+			text += fmt.Sprintf("; %d on the bus", c.OnBus)
+		}
 	case "I14":
 		text += fmt.Sprintf("; %d dead letters, %d keys parked", c.DeadLetters, c.ParkedKeys)
 	}

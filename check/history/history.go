@@ -74,6 +74,9 @@ type Request struct {
 	Order    shop.OrderID `json:"order,omitempty"`
 	SKU      shop.SKU     `json:"sku,omitempty"`
 	Quantity int64        `json:"quantity,omitempty"`
+	// Patience is how long the client waits for an answer where that is not long: it gives up, and may have been
+	// heard nevertheless.
+	Patience time.Duration `json:"patience_ns,omitempty"`
 }
 
 // Want is a line that is ordered.

@@ -139,9 +139,13 @@ func (s *session) settle(ctx context.Context, r Request, outcome Kind, a Answer)
 	return outcome, a
 }
 
-// sure sends a request until it has an answer.
+// sure sends a request until it has an answer. Now and then it does not wait long for the first.
 func (s *session) sure(ctx context.Context, r Request) (Kind, Answer) {
-	outcome, a := s.w.do(ctx, r)
+	first := r
+	if s.rng.IntN(12) == 0 {
+		first.Patience = 1 + time.Duration(s.rng.Int64N(int64(maxPatience)))
+	}
+	outcome, a := s.w.do(ctx, first)
 	return s.settle(ctx, r, outcome, a)
 }
 

@@ -86,6 +86,11 @@ func (w *wire) request(ctx context.Context, r Request) (*http.Request, error) {
 
 // send sends an operation's request, once, and tells what came of it.
 func (w *wire) send(ctx context.Context, r Request) (Kind, Answer) {
+	if r.Patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.Patience)
+		defer cancel()
+	}
 	req, err := w.request(ctx, r)
 	if err != nil {
 		return Unknown, Answer{Error: err.Error()}

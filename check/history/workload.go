@@ -56,6 +56,8 @@ const (
 	maxOpen = 3
 	// maxThink is the longest pause of a client between two operations.
 	maxThink = 30 * time.Millisecond
+	// maxPatience is around the time in which answers come: half of those who give up have been heard.
+	maxPatience = 20 * time.Millisecond
 
 	scarceStock, plentyStock = 14, 500
 )

@@ -1,5 +1,5 @@
 // Package bus speaks the Kafka protocol: events as CloudEvents records, an idempotent producer and a
-// group consumer. It and embedded/bus are the only places that know franz-go.
+// group consumer. It and embedded/bus are the only places that know franz-go, beside check/audit, which reads the bus by itself.
 package bus
 
 import (
@@ -120,8 +120,8 @@ func (c Config) Validate() error {
 
 var prefixes = regexp.MustCompile(`^[A-Za-z0-9._-]{0,100}$`)
 
-// options are those of every client.
-func (c Config) options(deps shop.Deps) ([]kgo.Opt, error) {
+// Options are those of every client.
+func (c Config) Options(deps shop.Deps) ([]kgo.Opt, error) {
 	secure, err := c.security(deps)
 	if err != nil {
 		return nil, err

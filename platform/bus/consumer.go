@@ -82,7 +82,7 @@ func NewConsumer(cfg Config, sub Subscription, deps shop.Deps) (*Consumer, error
 	for _, name := range sub.Topics {
 		topics = append(topics, cfg.Prefix+name)
 	}
-	opts, err := cfg.options(deps)
+	opts, err := cfg.Options(deps)
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ func NewProducer(cfg Config, deps shop.Deps, tel *telemetry.Telemetry) (*Produce
 	if err != nil {
 		return nil, fmt.Errorf("bus metrics: %w", err)
 	}
-	opts, err := cfg.options(deps)
+	opts, err := cfg.Options(deps)
 	if err != nil {
 		return nil, err
 	}

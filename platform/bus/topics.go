@@ -110,7 +110,7 @@ func DescribeTopics(ctx context.Context, cfg Config, deps shop.Deps, topics []To
 
 // startClient is a client that gives up early: whoever starts wants to know why it does not.
 func startClient(cfg Config, deps shop.Deps, op string) (*kgo.Client, error) {
-	opts, err := cfg.options(deps)
+	opts, err := cfg.Options(deps)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,7 @@ import "slices"
 
 // table is every mutant. The invariants are those of ARCHITECTURE.md, and of the design where it has none.
 func table() []Mutant {
-	return slices.Concat(events(), readers(), commands(), money(), stock(), orders(), parcels(), outside(), edge(), inside(), library(), elsewhere())
+	return slices.Concat(events(), readers(), commands(), money(), stock(), histories(), orders(), parcels(), outside(), edge(), inside(), library(), elsewhere())
 }
 
 // e2e is a test of the whole in one process, through the public API.

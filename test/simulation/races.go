@@ -11,12 +11,13 @@ import (
 
 	_ "modernc.org/sqlite" // the stores are looked at as files
 
+	"holdfast/check/sometimes"
 	"holdfast/shop"
 )
 
 // Must are the races that a campaign must have seen, and how each is told: by what the customers, the
 // outside parties and the stores have on record, never by what the product says of its inside.
-var Must = map[string]string{
+var Must = sometimes.Sites{
 	"cancel against ship":            "the carrier was told to keep a parcel, or a cancel came too late",
 	"cancel against capture":         "the money was taken between a cancel and its answer, after one without an answer, or after the undo that it brought about had begun",
 	"expiry against payment":         "a reservation ran out, and the provider authorised",
