@@ -44,6 +44,7 @@ Holdfast that is killed and started again meanwhile is looked up anew in the dat
 	f.Uint64Var(&cfg.Seed, "seed", 0, "what the load is drawn from; 0: any")
 	f.IntVar(&cfg.Clients, "clients", cfg.Clients, "clients at once; each does one thing after the other")
 	f.DurationVar(&cfg.Duration, "for", cfg.Duration, "how long the load lasts")
+	f.IntVar(&cfg.Operations, "operations", 0, "how many operations the load goes on for at least, for up to six times --for")
 	f.DurationVar(&cfg.Rest, "rest", cfg.Rest, "how long its orders may take to come to their end after it")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if cfg.File == "" || cfg.Clients < 1 || cfg.Duration <= 0 || cfg.Rest <= 0 {
@@ -53,7 +54,7 @@ Holdfast that is killed and started again meanwhile is looked up anew in the dat
 			cfg.Seed = rand.Uint64() >> 16 // short enough to type
 		}
 		cfg.Find = s.find
-		cfg.Repeat = fmt.Sprintf("holdfast check run --history FILE --seed %d --clients %d --for %s", cfg.Seed, cfg.Clients, cfg.Duration)
+		cfg.Repeat = fmt.Sprintf("holdfast check run --history FILE --seed %d --clients %d --for %s --operations %d", cfg.Seed, cfg.Clients, cfg.Duration, cfg.Operations)
 		s.say("repeat it with: %s", cfg.Repeat)
 		if err := history.Run(c.Context(), cfg); err != nil {
 			return err

@@ -46,6 +46,13 @@ func (l *Log) Invoke(r Request) (int, error) {
 	return op, l.write(Line{Kind: Invoke, Op: op, Request: &r}, true)
 }
 
+// Count returns how many operations were begun, and how long ago the history was.
+func (l *Log) Count() (operations int, lasted time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ops, time.Since(l.began)
+}
+
 // Answer notes what came of an operation.
 func (l *Log) Answer(op int, outcome Kind, a Answer) error {
 	return l.write(Line{Kind: outcome, Op: op, Answer: &a}, false)

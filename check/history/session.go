@@ -54,14 +54,14 @@ func steps() []step {
 	}
 }
 
-// load draws operations until ctx ends.
+// load draws operations until the load is over or ctx ends.
 func (s *session) load(ctx context.Context) {
 	all := steps()
 	sum := 0
 	for _, st := range all {
 		sum += st.weight
 	}
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !s.w.enough() {
 		if len(s.open) >= maxOpen {
 			s.look(ctx)
 		} else {
@@ -142,7 +142,7 @@ func (s *session) settle(ctx context.Context, r Request, outcome Kind, a Answer)
 // sure sends a request until it has an answer. Now and then it does not wait long for the first.
 func (s *session) sure(ctx context.Context, r Request) (Kind, Answer) {
 	first := r
-	if s.rng.IntN(12) == 0 {
+	if s.rng.IntN(8) == 0 {
 		first.Patience = 1 + time.Duration(s.rng.Int64N(int64(maxPatience)))
 	}
 	outcome, a := s.w.do(ctx, first)

@@ -11,15 +11,14 @@ import (
 // Always are the situations that every workload must have come into, by its clients' own word.
 func Always() sometimes.Sites {
 	return sometimes.Sites{
-		"order of unknown outcome":  "an order's request had no answer, and its repetition showed that it was carried out",
-		"cancel of unknown outcome": "a cancel had no answer",
-		"twins":                     "two requests under one key were under way at once, and both were answered with the order",
-		"key reused":                "another request under a key that was taken was refused",
-		"key free after a refusal":  "a refused request's key was used for another, which was carried out",
-		"cancel accepted":           "a cancel was accepted",
-		"cancel against ship":       "a cancel came too late",
-		"out of stock":              "an order was rejected for want of stock",
-		"stock sold again":          "more of an item was reserved than there ever was: what was released was sold again",
+		"order of unknown outcome": "an order's request had no answer, and its repetition showed that it was carried out",
+		"twins":                    "two requests under one key were under way at once, and both were answered with the order",
+		"key reused":               "another request under a key that was taken was refused",
+		"key free after a refusal": "a refused request's key was used for another, which was carried out",
+		"cancel accepted":          "a cancel was accepted",
+		"cancel against ship":      "a cancel came too late",
+		"out of stock":             "an order was rejected for want of stock",
+		"stock sold again":         "more of an item was reserved than there ever was: what was released was sold again",
 	}
 }
 

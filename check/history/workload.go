@@ -22,9 +22,12 @@ type Config struct {
 	Run      string        // begins the names of customers, keys and SKUs; "" for one by the seed
 	Clients  int           // each does one thing at a time; 0: 8
 	Duration time.Duration // of the load; 0: 20 s
-	Rest     time.Duration // how long what was begun may take to come to its end after it; 0: 90 s
-	Repeat   string        // the command that repeats it
-	Stop     <-chan struct{}
+	// Operations are those that the load goes on for at least, for up to patient times its duration: a machine that
+	// is busy with something else is slow, and what happens only sometimes must happen all the same.
+	Operations int
+	Rest       time.Duration // how long what was begun may take to come to its end after it; 0: 90 s
+	Repeat     string        // the command that repeats it
+	Stop       <-chan struct{}
 }
 
 // Defaults fills what is zero.
@@ -58,6 +61,9 @@ const (
 	maxThink = 30 * time.Millisecond
 	// maxPatience is around the time in which answers come: half of those who give up have been heard.
 	maxPatience = 20 * time.Millisecond
+
+	// patient is how many times its duration the load may last for its operations.
+	patient = 6
 
 	scarceStock, plentyStock = 14, 500
 )
@@ -102,7 +108,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	for i := range sessions {
 		sessions[i] = &session{w: w, client: i + 1, customers: map[string]bool{}, rng: rand.New(rand.NewPCG(cfg.Seed, uint64(i+1)))}
 	}
-	load, stop := context.WithTimeout(ctx, cfg.Duration)
+	load, stop := context.WithTimeout(ctx, patient*cfg.Duration)
 	defer stop()
 	go func() {
 		select {
@@ -126,6 +132,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	whole = true
 	return nil
+}
+
+// enough tells whether the load is over.
+func (w *workload) enough() bool {
+	done, lasted := w.log.Count()
+	return lasted >= w.cfg.Duration && done >= w.cfg.Operations
 }
 
 // each runs fn for all clients at once.

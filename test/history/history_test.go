@@ -31,6 +31,9 @@ const (
 const (
 	readyLimit = 30 * time.Second
 	perKill    = 2500 * time.Millisecond // of load, on average
+	longest    = 2 * time.Minute         // of the load, on a machine that is busy otherwise
+	// operations is how many it takes for everything to happen that happens sometimes.
+	operations = 1500
 )
 
 // restLimit is for everything to come to its end after the load.
@@ -127,10 +130,10 @@ func (r *run) start() {
 
 // workload runs the client process to its end.
 func (r *run) workload() {
-	ctx, cancel := context.WithTimeout(r.t.Context(), r.length+restLimit+readyLimit)
+	ctx, cancel := context.WithTimeout(r.t.Context(), longest+restLimit)
 	defer cancel()
 	c := exec.CommandContext(ctx, r.binary, "--data", r.data(), "check", "run", "--history", r.file(), "--seed", strconv.Itoa(r.seed),
-		"--for", r.length.String(), "--rest", restLimit.String())
+		"--for", r.length.String(), "--operations", strconv.Itoa(operations), "--rest", restLimit.String())
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if out, err := c.CombinedOutput(); err != nil {
 		r.t.Errorf("the workload: %v\n%s", err, out)
