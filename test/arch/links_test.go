@@ -8,7 +8,7 @@ import (
 )
 
 // engines are what runs inside a process where nothing else is at hand.
-var engines = regexp.MustCompile(`^(holdfast/(embedded|sim|app/local|cli|check|test)(/.*)?|modernc\.org/.*|.*/kfake)$`)
+var engines = regexp.MustCompile(`^(holdfast/(embedded|sim|app/local|cli|check|test)(/.*)?|modernc\.org/.*|.*/kfake|.*/porcupine)$`)
 
 // TestDaemonLinksNoEngine: holdfastd has none of them, and holdfast, by which this test can be seen to find
 // some, has all.
@@ -29,7 +29,7 @@ func TestDaemonLinksNoEngine(t *testing.T) {
 	if len(found["holdfastd"]) > 0 {
 		t.Errorf("holdfastd links %v", found["holdfastd"])
 	}
-	for _, engine := range []string{"holdfast/embedded/bus", "holdfast/embedded/sqlite", "holdfast/sim/psp", "modernc.org/sqlite"} {
+	for _, engine := range []string{"holdfast/embedded/bus", "holdfast/embedded/sqlite", "holdfast/sim/psp", "modernc.org/sqlite", "github.com/anishathalye/porcupine"} {
 		if !strings.Contains(strings.Join(found["holdfast"], " "), engine) {
 			t.Errorf("holdfast was not seen to link %s: the test does not see what it looks for", engine)
 		}
