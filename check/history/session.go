@@ -236,14 +236,17 @@ func (s *session) refusedThenUsed(ctx context.Context) {
 	s.keep(r, stays, outcome, a)
 }
 
-// undo cancels an order, mostly one that is under way.
+// undo looks at an order, mostly one that is under way, cancels it, and looks again.
 func (s *session) undo(ctx context.Context) {
 	p := s.some(s.open)
 	if p == nil || s.rng.IntN(8) == 0 {
 		p = s.some(s.placed)
 	}
 	if p != nil {
-		s.sure(ctx, s.cancel(p.id))
+		read := Request{Client: s.client, Do: Read, Order: p.id}
+		s.w.do(ctx, read)
+		s.sure(ctx, s.cancel(read.Order))
+		s.w.do(ctx, read)
 	}
 }
 
