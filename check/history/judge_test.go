@@ -128,99 +128,105 @@ func TestWhole(t *testing.T) {
 	holds(t, whole().end())
 }
 
-// TestBad: each of these histories breaks one invariant, which is named.
+func placed(key, digest string) history.Answer {
+	return history.Answer{Status: 201, Digest: digest, Saw: []history.Seen{saw(key, 1, 1, shop.Pending, "")}}
+}
+
+func refused(status int, code string) history.Answer {
+	return history.Answer{Status: status, Code: code}
+}
+
+// bad are histories that break one invariant each, which is named.
+var bad = map[string]struct {
+	want string // the invariant, and what is said
+	add  func(*script)
+}{
+	"key with two answers": {"I3 place a", func(s *script) { s.op(30, 31, ask("a", 1), history.OK, placed("a", "other")) }},
+	"body ignored":         {"I3 place a", func(s *script) { s.op(30, 31, ask("a", 5), history.OK, placed("a", "a")) }},
+	"answer of what was never carried out": {"I3 place d", func(s *script) {
+		s.op(30, 31, ask("d", 1), history.Unknown, refused(500, "internal"))
+		s.op(32, 33, ask("d", 2), history.Fail, refused(422, "idempotency_key_reused"))
+		s.op(34, 35, ask("d", 2), history.Fail, refused(422, "idempotency_key_reused"))
+		s.op(36, 37, ask("d", 1), history.Fail, refused(422, "unknown_sku"))
+	}},
+	"key taken by a refusal": {"I3 place d", func(s *script) {
+		s.op(30, 31, ask("d", 1), history.Fail, refused(422, "unknown_sku"))
+		s.op(32, 33, ask("d", 2), history.Fail, refused(422, "idempotency_key_reused"))
+	}},
+	"in progress with nobody": {"I3 place a", func(s *script) { s.op(30, 31, ask("a", 1), history.Fail, refused(409, "idempotency_in_progress")) }},
+	"cancel with two answers": {"I3 cancel ord_a c1", func(s *script) {
+		s.op(30, 31, history.Request{Do: history.Cancel, Key: "c1", Order: "ord_a"}, history.OK,
+			history.Answer{Status: 200, Digest: "c2", Again: true, Saw: []history.Seen{saw("a", 1, 4, shop.Cancelled, shop.ReasonRequested)}})
+	}},
+	"sold twice": {"I7 A", func(s *script) {
+		s.receive(30, 31, "r2", 1, 1, 0)
+		s.place(32, 33, "d", 1)
+		s.place(32, 33, "e", 1)
+		s.read(34, 35, saw("d", 1, 2, shop.Fulfilled, ""))
+		s.read(34, 35, saw("e", 1, 2, shop.Fulfilled, ""))
+	}},
+	"refused with stock": {"I7 A", func(s *script) {
+		s.receive(30, 31, "r2", 1, 1, 0)
+		s.place(32, 33, "d", 1)
+		s.read(34, 35, saw("d", 1, 2, shop.Rejected, shop.ReasonOutOfStock))
+	}},
+	"not put back": {"I7 A", func(s *script) {
+		s.receive(30, 31, "r2", 1, 1, 0)
+		s.place(32, 33, "d", 1)
+		s.read(34, 35, saw("d", 1, 2, shop.Rejected, shop.ReasonPaymentDeclined))
+		s.look(36, 1, 1)
+	}},
+	"put back twice": {"I7 A", func(s *script) {
+		s.receive(30, 31, "r2", 3, 3, 0)
+		s.place(32, 33, "d", 1)
+		s.place(32, 33, "e", 1)
+		s.read(34, 35, saw("e", 1, 2, shop.Confirmed, ""))
+		s.read(34, 35, saw("d", 1, 2, shop.Rejected, shop.ReasonPaymentDeclined))
+		s.look(36, 3, 0)
+		s.read(38, 39, saw("e", 1, 4, shop.Fulfilled, ""))
+	}},
+	"shipped and kept":     {"I7 A", func(s *script) { s.look(30, 2, 0) }},
+	"receipt booked twice": {"I7 A", func(s *script) { s.receive(30, 31, "r2", 1, 1, 0); s.look(32, 2, 0) }},
+	"older read":           {"I15 ord_a", func(s *script) { s.read(30, 31, saw("a", 1, 2, shop.Confirmed, "")) }},
+	"ended, and went on":   {"I15 ord_c", func(s *script) { s.read(30, 31, saw("c", 2, 4, shop.Cancelled, "")) }},
+	"two of one version":   {"I15 ord_b", func(s *script) { s.read(30, 31, saw("b", 2, 2, shop.Rejected, shop.ReasonPaymentDeclined)) }},
+	"cancelled, and left":  {"I16 ord_a", func(s *script) { s.read(30, 31, saw("a", 1, 5, shop.Fulfilled, "")) }},
+	"cancelled after too late": {"I16 ord_a", func(s *script) {
+		s.cancel(30, 31, saw("a", 1, 0, "", ""), "c2", history.Fail, 409, "order_dispatched")
+	}},
+	"confirmed after its cancel": {"I16 ord_d", func(s *script) {
+		s.receive(30, 31, "r2", 1, 1, 0)
+		s.place(32, 33, "d", 1)
+		s.cancel(34, 35, saw("d", 1, 2, shop.Cancelling, ""), "c2", history.OK, 202, "")
+		s.read(36, 37, saw("d", 1, 3, shop.Confirmed, ""))
+		s.read(38, 39, saw("d", 1, 4, shop.Cancelled, shop.ReasonRequested))
+	}},
+	"acknowledged, and gone": {"I1 ord_a", func(s *script) {
+		s.op(30, 31, history.Request{Do: history.Read, Order: "ord_a"}, history.Fail, refused(404, "not_found"))
+	}},
+	"another total": {"I1 ord_a", func(s *script) {
+		o := saw("a", 1, 4, shop.Cancelled, shop.ReasonRequested)
+		o.Total = 99
+		s.read(30, 31, o)
+	}},
+	"not in the list": {"I1 ord_b", func(s *script) {
+		s.op(30, 31, history.Request{Do: history.List, Customer: "h-1-0"}, history.OK,
+			history.Answer{Status: 200, Whole: true, Saw: []history.Seen{saw("a", 1, 4, shop.Cancelled, shop.ReasonRequested), saw("c", 2, 3, shop.Fulfilled, "")}})
+	}},
+	"nobody asked": {"I2 ord_x", func(s *script) {
+		s.op(30, 31, history.Request{Do: history.List, Customer: "h-1-1"}, history.OK, history.Answer{Status: 200, Saw: []history.Seen{saw("x", 1, 1, shop.Pending, "")}})
+	}},
+	"two orders of a key": {"I3 ord_z", func(s *script) {
+		o := saw("a", 1, 1, shop.Pending, "")
+		o.ID = "ord_z"
+		s.op(30, 31, history.Request{Do: history.List, Customer: "h-1-1"}, history.OK, history.Answer{Status: 200, Saw: []history.Seen{o}})
+	}},
+	"never ended": {"I10 ord_d", func(s *script) { s.place(30, 31, "d", 1); s.read(32, 33, saw("d", 1, 1, shop.Pending, "")) }},
+}
+
 func TestBad(t *testing.T) {
 	t.Parallel()
-	placed := func(key, digest string) history.Answer {
-		return history.Answer{Status: 201, Digest: digest, Saw: []history.Seen{saw(key, 1, 1, shop.Pending, "")}}
-	}
-	refused := func(status int, code string) history.Answer { return history.Answer{Status: status, Code: code} }
-	for name, c := range map[string]struct {
-		want string // the invariant, and what is said
-		add  func(*script)
-	}{
-		"key with two answers": {"I3 place a", func(s *script) { s.op(30, 31, ask("a", 1), history.OK, placed("a", "other")) }},
-		"body ignored":         {"I3 place a", func(s *script) { s.op(30, 31, ask("a", 5), history.OK, placed("a", "a")) }},
-		"answer of what was never carried out": {"I3 place d", func(s *script) {
-			s.op(30, 31, ask("d", 1), history.Unknown, refused(500, "internal"))
-			s.op(32, 33, ask("d", 2), history.Fail, refused(422, "idempotency_key_reused"))
-			s.op(34, 35, ask("d", 2), history.Fail, refused(422, "idempotency_key_reused"))
-			s.op(36, 37, ask("d", 1), history.Fail, refused(422, "unknown_sku"))
-		}},
-		"key taken by a refusal": {"I3 place d", func(s *script) {
-			s.op(30, 31, ask("d", 1), history.Fail, refused(422, "unknown_sku"))
-			s.op(32, 33, ask("d", 2), history.Fail, refused(422, "idempotency_key_reused"))
-		}},
-		"in progress with nobody": {"I3 place a", func(s *script) { s.op(30, 31, ask("a", 1), history.Fail, refused(409, "idempotency_in_progress")) }},
-		"cancel with two answers": {"I3 cancel ord_a c1", func(s *script) {
-			s.op(30, 31, history.Request{Do: history.Cancel, Key: "c1", Order: "ord_a"}, history.OK,
-				history.Answer{Status: 200, Digest: "c2", Again: true, Saw: []history.Seen{saw("a", 1, 4, shop.Cancelled, shop.ReasonRequested)}})
-		}},
-		"sold twice": {"I7 A", func(s *script) {
-			s.receive(30, 31, "r2", 1, 1, 0)
-			s.place(32, 33, "d", 1)
-			s.place(32, 33, "e", 1)
-			s.read(34, 35, saw("d", 1, 2, shop.Fulfilled, ""))
-			s.read(34, 35, saw("e", 1, 2, shop.Fulfilled, ""))
-		}},
-		"refused with stock": {"I7 A", func(s *script) {
-			s.receive(30, 31, "r2", 1, 1, 0)
-			s.place(32, 33, "d", 1)
-			s.read(34, 35, saw("d", 1, 2, shop.Rejected, shop.ReasonOutOfStock))
-		}},
-		"not put back": {"I7 A", func(s *script) {
-			s.receive(30, 31, "r2", 1, 1, 0)
-			s.place(32, 33, "d", 1)
-			s.read(34, 35, saw("d", 1, 2, shop.Rejected, shop.ReasonPaymentDeclined))
-			s.look(36, 1, 1)
-		}},
-		"put back twice": {"I7 A", func(s *script) {
-			s.receive(30, 31, "r2", 3, 3, 0)
-			s.place(32, 33, "d", 1)
-			s.place(32, 33, "e", 1)
-			s.read(34, 35, saw("e", 1, 2, shop.Confirmed, ""))
-			s.read(34, 35, saw("d", 1, 2, shop.Rejected, shop.ReasonPaymentDeclined))
-			s.look(36, 3, 0)
-			s.read(38, 39, saw("e", 1, 4, shop.Fulfilled, ""))
-		}},
-		"shipped and kept":     {"I7 A", func(s *script) { s.look(30, 2, 0) }},
-		"receipt booked twice": {"I7 A", func(s *script) { s.receive(30, 31, "r2", 1, 1, 0); s.look(32, 2, 0) }},
-		"older read":           {"I15 ord_a", func(s *script) { s.read(30, 31, saw("a", 1, 2, shop.Confirmed, "")) }},
-		"ended, and went on":   {"I15 ord_c", func(s *script) { s.read(30, 31, saw("c", 2, 4, shop.Cancelled, "")) }},
-		"two of one version":   {"I15 ord_b", func(s *script) { s.read(30, 31, saw("b", 2, 2, shop.Rejected, shop.ReasonPaymentDeclined)) }},
-		"cancelled, and left":  {"I16 ord_a", func(s *script) { s.read(30, 31, saw("a", 1, 5, shop.Fulfilled, "")) }},
-		"cancelled after too late": {"I16 ord_a", func(s *script) {
-			s.cancel(30, 31, saw("a", 1, 0, "", ""), "c2", history.Fail, 409, "order_dispatched")
-		}},
-		"confirmed after its cancel": {"I16 ord_d", func(s *script) {
-			s.receive(30, 31, "r2", 1, 1, 0)
-			s.place(32, 33, "d", 1)
-			s.cancel(34, 35, saw("d", 1, 2, shop.Cancelling, ""), "c2", history.OK, 202, "")
-			s.read(36, 37, saw("d", 1, 3, shop.Confirmed, ""))
-			s.read(38, 39, saw("d", 1, 4, shop.Cancelled, shop.ReasonRequested))
-		}},
-		"acknowledged, and gone": {"I1 ord_a", func(s *script) {
-			s.op(30, 31, history.Request{Do: history.Read, Order: "ord_a"}, history.Fail, refused(404, "not_found"))
-		}},
-		"another total": {"I1 ord_a", func(s *script) {
-			o := saw("a", 1, 4, shop.Cancelled, shop.ReasonRequested)
-			o.Total = 99
-			s.read(30, 31, o)
-		}},
-		"not in the list": {"I1 ord_b", func(s *script) {
-			s.op(30, 31, history.Request{Do: history.List, Customer: "h-1-0"}, history.OK,
-				history.Answer{Status: 200, Whole: true, Saw: []history.Seen{saw("a", 1, 4, shop.Cancelled, shop.ReasonRequested), saw("c", 2, 3, shop.Fulfilled, "")}})
-		}},
-		"nobody asked": {"I2 ord_x", func(s *script) {
-			s.op(30, 31, history.Request{Do: history.List, Customer: "h-1-1"}, history.OK, history.Answer{Status: 200, Saw: []history.Seen{saw("x", 1, 1, shop.Pending, "")}})
-		}},
-		"two orders of a key": {"I3 ord_z", func(s *script) {
-			o := saw("a", 1, 1, shop.Pending, "")
-			o.ID = "ord_z"
-			s.op(30, 31, history.Request{Do: history.List, Customer: "h-1-1"}, history.OK, history.Answer{Status: 200, Saw: []history.Seen{o}})
-		}},
-		"never ended": {"I10 ord_d", func(s *script) { s.place(30, 31, "d", 1); s.read(32, 33, saw("d", 1, 1, shop.Pending, "")) }},
-	} {
+	for name, c := range bad {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := whole()
