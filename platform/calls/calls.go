@@ -59,7 +59,7 @@ type Result[B any] struct {
 	Settle func(B) error
 	// Park keeps the call after Settle, for Unpark.
 	Park bool
-	// RetryIn is the wait before the next attempt where Settle is nil.
+	// RetryIn is the wait before the next attempt where Settle is nil, 10 minutes at most.
 	RetryIn time.Duration
 	// Failed counts this attempt into Failures.
 	Failed bool

@@ -77,6 +77,11 @@ func (r *Runner[B]) claim(ctx context.Context) error {
 	if err := r.giveBack(ctx); err != nil {
 		return err
 	}
+	if r.looks++; r.looks%looksPerHurry == 1 {
+		if err := r.hurry(ctx); err != nil {
+			return err
+		}
+	}
 	due, err := r.due(ctx)
 	pace := r.pace.next(len(due) > 0)
 	if err != nil || len(due) == 0 {
@@ -137,6 +142,51 @@ func (r *Runner[B]) giveBack(ctx context.Context) error {
 	}
 	return nil
 }
+
+// looksPerHurry is how many looks for due calls there are for each one for calls that wait too long.
+const looksPerHurry = 10
+
+// hurry makes the calls due that wait for longer than any is put off: the clock was ahead when they were, and
+// has been put right since.
+func (r *Runner[B]) hurry(ctx context.Context) error {
+	var late []string
+	err := r.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		late = late[:0] // it may run again
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range r.lanes {
+			for _, k := range l.kinds {
+				var n int
+				if err := tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT 1`+lateWhere+` LIMIT 1) one`, k.name, sqldb.Micros(now.Add(maxRetryIn))).Scan(&n); err != nil {
+					return err
+				}
+				if n > 0 {
+					late = append(late, k.name)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil || len(late) == 0 {
+		return err
+	}
+	return r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		for _, name := range late {
+			if _, err := tx.Exec(ctx, `UPDATE calls SET next_at = ? WHERE key IN (SELECT key`+lateWhere+`)`, sqldb.Micros(now), name, sqldb.Micros(now.Add(maxRetryIn))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+const lateWhere = ` FROM calls WHERE kind = ? AND parked = 0 AND next_at > ?`
 
 // due returns the kinds that have due calls and room for them.
 func (r *Runner[B]) due(ctx context.Context) (kinds []string, err error) {

@@ -27,6 +27,10 @@ const settleTries = 5
 // settleBatch bounds the outcomes that are stored in one transaction.
 const settleBatch = 64
 
+// maxRetryIn is the longest wait before another attempt. A call that waits for longer was put off by a clock
+// that was ahead.
+const maxRetryIn = 10 * time.Minute
+
 // leaveTimeout is how long a stop may take for giving back what was not begun.
 const leaveTimeout = 2 * time.Second
 
@@ -48,6 +52,7 @@ type Runner[B any] struct {
 
 	pace  *pace // of claim
 	young bool  // claim took the youngest last
+	looks int   // for due calls
 
 	mu       sync.Mutex
 	returned []Call // taken up, and without a worker
@@ -402,7 +407,7 @@ func (r *Runner[B]) again(ctx context.Context, tx *sqldb.Tx, c Call, res Result[
 		begun = 1
 	}
 	_, err = tx.Exec(ctx, `UPDATE calls SET begun = ?, attempts = ?, failures = ?, owner = '', lease_until = 0, next_at = ? WHERE key = ? AND owner = ? AND lease_until = ?`,
-		begun, attempts, failures, sqldb.Micros(now.Add(res.RetryIn)), c.Key, r.cfg.Owner, c.lease)
+		begun, attempts, failures, sqldb.Micros(now.Add(min(res.RetryIn, maxRetryIn))), c.Key, r.cfg.Owner, c.lease)
 	return err
 }
 

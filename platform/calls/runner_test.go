@@ -142,6 +142,27 @@ func TestRetryIn(t *testing.T) {
 	})
 }
 
+// TestClockWasAhead has calls that were put off while the clock was an hour ahead. Once it is right they do not
+// wait for that hour.
+func TestClockWasAhead(t *testing.T) {
+	each(t, config("a"), limits(), func(t *testing.T, d *desk) {
+		d.answer = func(_ context.Context, c calls.Call, n int) result {
+			if n == 1 {
+				return result{RetryIn: time.Second}
+			}
+			return settle(c.Key)
+		}
+		d.enqueue(call("authorise", 1), call("void", 2))
+		d.run()
+		d.next(2)
+		d.until(2, idle)
+		d.exec(`UPDATE calls SET next_at = next_at + ?`, time.Hour.Microseconds())
+		d.poll(manyPolls)
+		d.next(2)
+		same(t, "outcomes", d.settled(), keys(call("authorise", 1), call("void", 2)))
+	})
+}
+
 // TestSettleFails has outcomes that cannot be stored, of which one can in the end. The others of their
 // transaction are stored all the same.
 func TestSettleFails(t *testing.T) {

@@ -1,26 +1,24 @@
 package httpx
 
 import (
+	"bytes"
 	"html/template"
 	"maps"
 	"net/http"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"holdfast/shop"
 )
 
 // Document returns the OpenAPI 3.1 document as YAML.
 func (a *API) Document() ([]byte, error) {
 	a.finish()
 	return a.huma.OpenAPI().YAML()
-}
-
-// DocumentJSON returns the OpenAPI 3.1 document as JSON.
-func (a *API) DocumentJSON() ([]byte, error) {
-	a.finish()
-	return a.huma.OpenAPI().MarshalJSON()
 }
 
 // finish puts right what Huma derives from Go types too strictly or too loosely. It may run again.
@@ -128,27 +126,20 @@ type docsOperation struct {
 }
 
 // ServeDocument adds the pages /openapi.yaml, /openapi.json and /docs of an API: this one, or one with
-// what other processes serve as well. It comes after the last operation.
-func (a *API) ServeDocument(of *API) error {
-	yaml, err := of.Document()
-	if err != nil {
-		return err
+// what other processes serve as well. It comes after the last operation. The pages are made when they are
+// first asked for, since that takes a start longer than the rest of it.
+func (a *API) ServeDocument(of *API) {
+	of.finish() // now, since requests are checked by the same schemas
+	html := func() ([]byte, error) {
+		var page bytes.Buffer
+		err := docsPage.Execute(&page, map[string]any{
+			"Title": a.cfg.Title, "Version": a.cfg.Version, "Description": a.cfg.Description, "Operations": of.docsOperations(),
+		})
+		return page.Bytes(), err
 	}
-	json, err := of.DocumentJSON()
-	if err != nil {
-		return err
-	}
-	var page strings.Builder
-	err = docsPage.Execute(&page, map[string]any{
-		"Title": a.cfg.Title, "Version": a.cfg.Version, "Description": a.cfg.Description, "Operations": of.docsOperations(),
-	})
-	if err != nil {
-		return err
-	}
-	a.Page(http.MethodGet, "/openapi.yaml", true, static("application/yaml", yaml))
-	a.Page(http.MethodGet, "/openapi.json", true, static("application/json", json))
-	a.Page(http.MethodGet, "/docs", true, static("text/html; charset=utf-8", []byte(page.String())))
-	return nil
+	a.Page(http.MethodGet, "/openapi.yaml", true, a.static("application/yaml", of.huma.OpenAPI().YAML))
+	a.Page(http.MethodGet, "/openapi.json", true, a.static("application/json", of.huma.OpenAPI().MarshalJSON))
+	a.Page(http.MethodGet, "/docs", true, a.static("text/html; charset=utf-8", html))
 }
 
 func (a *API) docsOperations() []docsOperation {
@@ -170,10 +161,17 @@ func (a *API) docsOperations() []docsOperation {
 	return ops
 }
 
-// static serves fixed bytes. The style of the documentation page is the one thing that a page of ours
+// static serves what is made once. The style of the documentation page is the one thing that a page of ours
 // may have beside text.
-func static(mediaType string, data []byte) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+func (a *API) static(mediaType string, content func() ([]byte, error)) http.Handler {
+	content = sync.OnceValues(content)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		data, err := content()
+		if err != nil {
+			a.deps.Log.ErrorContext(r.Context(), "a page of the documentation cannot be made", "path", r.URL.Path, "err", err)
+			WriteError(w, r, shop.E(shop.Internal, "httpx", "this page cannot be made"))
+			return
+		}
 		h := w.Header()
 		h.Set("Content-Type", mediaType)
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")

@@ -108,12 +108,13 @@ func (o *Outbox) due(ctx context.Context) (found []dueRow, err error) {
 		if err != nil {
 			return err
 		}
-		args := []any{sqldb.Micros(now)}
+		// What waits for longer than any lane does was put off by a clock that was ahead.
+		args := []any{sqldb.Micros(now), sqldb.Micros(now.Add(o.cfg.RetryMax))}
 		for _, s := range o.lease.held {
 			args = append(args, s)
 		}
 		rows, err := tx.Query(ctx, `SELECT pos, attempts, refused FROM outbox_blocked
-			WHERE parked = 0 AND retry_at <= ? AND slot IN `+sqldb.In(len(o.lease.held))+` ORDER BY retry_at LIMIT ?`, append(args, retryAtOnce)...)
+			WHERE parked = 0 AND (retry_at <= ? OR retry_at > ?) AND slot IN `+sqldb.In(len(o.lease.held))+` ORDER BY retry_at LIMIT ?`, append(args, retryAtOnce)...)
 		if err != nil {
 			return err
 		}

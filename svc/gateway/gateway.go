@@ -87,9 +87,7 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 	if p.Whole != nil {
 		whole = p.Whole
 	}
-	if err := g.api.ServeDocument(whole.api); err != nil {
-		return nil, shop.Wrap(shop.Internal, "gateway.New", "the document could not be made", err)
-	}
+	g.api.ServeDocument(whole.api)
 	return g, nil
 }
 

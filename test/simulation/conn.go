@@ -13,6 +13,7 @@ import (
 // conn is one end of a connection. Its writes never block: what was written is on its way.
 type conn struct {
 	pair          *pair
+	host          *host // whose end it is
 	in, out       *half
 	local, remote net.Addr
 }
@@ -81,6 +82,7 @@ func (p *pair) reset() {
 func (c *conn) Read(b []byte) (int, error) {
 	h := c.in
 	for {
+		c.host.waitRunning()
 		n, wait, err := h.take(b)
 		if n > 0 || err != nil {
 			return n, wrap("read", c, err)
@@ -183,7 +185,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	if e.lose || e.drop {
 		h.lost = true
 	}
-	h.put(segment{at: time.Now().Add(e.latency), data: append([]byte(nil), b...)}, e.heldUntil)
+	h.put(segment{at: time.Now().Add(e.latency), data: append([]byte(nil), b...)}, c.heldUntil(e))
 	h.mu.Unlock()
 	if e.reset {
 		c.pair.reset()
@@ -196,6 +198,14 @@ func (c *conn) Write(b []byte) (int, error) {
 		time.AfterFunc(e.noticed, c.pair.reset)
 	}
 	return len(b), nil
+}
+
+// heldUntil is when what is written can leave: after the partition, and when the writer hangs no more.
+func (c *conn) heldUntil(e effect) time.Time {
+	if end := time.Now().Add(c.host.hanging()); end.After(e.heldUntil) {
+		return end
+	}
+	return e.heldUntil
 }
 
 // put sends a segment on its way. The caller holds mu.
@@ -227,7 +237,7 @@ func (c *conn) Close() error {
 	e := c.pair.net.effect(c.pair, c.out.dir, -1)
 	c.out.mu.Lock()
 	c.out.shut = true
-	c.out.put(segment{at: time.Now().Add(e.latency), end: io.EOF}, e.heldUntil)
+	c.out.put(segment{at: time.Now().Add(e.latency), end: io.EOF}, c.heldUntil(e))
 	done := c.out.closed
 	c.out.mu.Unlock()
 	if done {

@@ -16,7 +16,11 @@ type Fault struct {
 	From, For time.Duration
 	Rate      float64       // of the writes that it hits
 	Latency   time.Duration // of slow; of lose: when the loss is noticed, 0 for never
+	Part      int           // of the connections, 1 to parts, that it hits; 0: all
 }
+
+// parts is how many parts the connections of a link are divided into, where a fault hits one.
+const parts = 4
 
 // FaultKind is what a fault does.
 type FaultKind string
@@ -58,6 +62,9 @@ func (d dice) fault() Fault {
 // the scheduler does.
 func (f Fault) hits(seed uint64, p *pair, dir direction, n int, at time.Duration) bool {
 	if f.Link != p.link || at < f.From || at >= f.From+f.For || !f.Both && dir != f.Dir {
+		return false
+	}
+	if f.Part > 0 && p.ordinal%parts+1 != f.Part {
 		return false
 	}
 	return f.Rate >= 1 || chance(seed, p, dir, n, string(f.Kind)) < f.Rate

@@ -14,6 +14,7 @@ import (
 // sights are what the simulation saw itself do; see races.
 type sights struct {
 	busLost, trapped int
+	jumps, hangs     int
 	retried          map[shop.OrderID]bool // by an operator
 	sentNotMarked    int                   // crashes with an event on the bus whose row says it is unsent
 	final            []shop.Order

@@ -12,18 +12,21 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"holdfast/shop"
 	"holdfast/test/fakes"
 )
 
-// machine returns the dependencies of a process: the bubble's clock, the network of the world, and
+// machine returns the dependencies of a process: its clock, the network of the world, and
 // randomness from the seed and the process's name.
 func (w *World) machine(h *host, incarnation int) shop.Deps {
 	seed := rand.New(rand.NewPCG(w.plan.Seed, nameSeed(h.name)+uint64(incarnation)))
+	clock := &clock{wrong: &w.rightly, host: h}
+	if h.name == "holdfast" {
+		clock.wrong = &w.wrong
+	}
 	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelInfo})).With("process", h.name, "incarnation", incarnation)
-	return shop.Deps{Clock: fakes.RealClock{}, Rand: fakes.SeededRand(seed.Uint64()), IDs: &ids{rand: rand.New(rand.NewPCG(seed.Uint64(), 1))}, Net: h, Files: fakes.Files{}, Log: log}
+	return shop.Deps{Clock: clock, Rand: fakes.SeededRand(seed.Uint64()), IDs: &ids{clock: clock, rand: rand.New(rand.NewPCG(seed.Uint64(), 1))}, Net: h, Files: fakes.Files{}, Log: log}
 }
 
 func nameSeed(name string) (n uint64) {
@@ -33,8 +36,10 @@ func nameSeed(name string) (n uint64) {
 	return n << 16
 }
 
-// ids makes ids of the form of UUIDs of version 7, from the bubble's time and the seed.
+// ids makes ids of the form of UUIDs of version 7, from the process's time and the seed.
 type ids struct {
+	clock *clock
+
 	mu   sync.Mutex
 	rand *rand.Rand
 	last uint64
@@ -44,7 +49,7 @@ type ids struct {
 func (g *ids) New(prefix string) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.last = max(g.last+1, uint64(time.Now().UnixMilli())<<12)
+	g.last = max(g.last+1, uint64(g.clock.Now().UnixMilli())<<12)
 	var id [16]byte
 	binary.BigEndian.PutUint64(id[:8], g.last>>12<<16|7<<12|g.last&0xfff)
 	binary.BigEndian.PutUint64(id[8:], g.rand.Uint64()&(1<<62-1)|1<<63)

@@ -25,6 +25,7 @@ type Network struct {
 	ordinals  map[string]int // connections so far, by link
 	port      int
 	trap      *trap
+	hosts     map[string]*host // the latest life of each process
 }
 
 // direction is that of what is sent.
@@ -49,7 +50,7 @@ type effect struct {
 
 // NewNetwork returns a network without faults. names are those of the ports that are known beforehand.
 func NewNetwork(names map[int]string) *Network {
-	return &Network{names: names, listeners: map[int]*listener{}, pairs: map[*pair]struct{}{}, ordinals: map[string]int{}, port: firstPort}
+	return &Network{names: names, listeners: map[int]*listener{}, pairs: map[*pair]struct{}{}, ordinals: map[string]int{}, port: firstPort, hosts: map[string]*host{}}
 }
 
 func (n *Network) effect(p *pair, dir direction, write int) (e effect) {
@@ -139,12 +140,19 @@ func (h *half) hasLost() bool {
 
 // host is a process on the network, from its start to its death. It implements shop.Net.
 type host struct {
-	net  *Network
-	name string
-	dead atomic.Bool
+	net   *Network
+	name  string
+	dead  atomic.Bool
+	hangs atomic.Int64 // until when, in nanoseconds since 1970
 }
 
-func (n *Network) host(name string) *host { return &host{net: n, name: name} }
+func (n *Network) host(name string) *host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := &host{net: n, name: name}
+	n.hosts[name] = h
+	return h
+}
 
 // kill takes the host off the network at once.
 func (h *host) kill() {
@@ -180,7 +188,7 @@ func (h *host) DialContext(ctx context.Context, network, address string) (net.Co
 	}
 	p := h.net.pair(h, port)
 	e := h.net.effect(p, there, -1)
-	if wait := max(e.latency, time.Until(e.heldUntil)); wait > 0 {
+	if wait := max(e.latency, time.Until(e.heldUntil), h.hanging()); wait > 0 {
 		t := time.NewTimer(wait)
 		defer t.Stop()
 		select {
@@ -222,8 +230,8 @@ func (n *Network) connect(ctx context.Context, h *host, port int, p *pair) (net.
 	p.ends = [2]*host{h, l.host}
 	n.pairs[p] = struct{}{}
 	n.mu.Unlock()
-	mine := &conn{pair: p, in: p.back, out: p.there, local: from, remote: to}
-	theirs := &conn{pair: p, in: p.there, out: p.back, local: to, remote: from}
+	mine := &conn{pair: p, host: h, in: p.back, out: p.there, local: from, remote: to}
+	theirs := &conn{pair: p, host: l.host, in: p.there, out: p.back, local: to, remote: from}
 	select {
 	case l.queue <- theirs:
 		return mine, nil
@@ -285,6 +293,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	select {
 	case c := <-l.queue:
+		l.host.waitRunning()
 		return c, nil
 	case <-l.closed:
 		return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.addr, Err: net.ErrClosed}

@@ -18,6 +18,8 @@ type Plan struct {
 	Faults   []Fault
 	Parties  []PartyFault
 	Stops    []Stop
+	Jumps    []Jump // of Holdfast's clock
+	Hangs    []Hang
 	Operator []time.Duration // when somebody has what needs attention tried again
 }
 
@@ -128,7 +130,42 @@ func NewPlan(seed uint64) Plan {
 	for range d.IntN(4) {
 		p.Stops = append(p.Stops, d.stop())
 	}
+	p.time()
+	p.stall()
 	return p
+}
+
+// time has some seeds set Holdfast's clock wrong, or have processes hang. Like attention it has dice of its
+// own.
+func (p *Plan) time() {
+	d := dice{rand.New(rand.NewPCG(p.Seed, 0x71fe))}
+	if d.one(3) {
+		for range 1 + d.IntN(2) {
+			p.Jumps = append(p.Jumps, d.jump())
+		}
+	}
+	if d.one(3) {
+		for range 1 + d.IntN(2) {
+			p.Hangs = append(p.Hangs, d.hang())
+		}
+	}
+}
+
+// stall has some seeds hold up a part of the connections to the bus, and with it some of the consumers, while
+// orders are placed and soon cancelled: a step may then hear of its undoing first.
+func (p *Plan) stall() {
+	d := dice{rand.New(rand.NewPCG(p.Seed, 0x57a1))}
+	if !d.one(3) {
+		return
+	}
+	f := Fault{Link: "holdfast>bus", Both: true, Kind: Partition, From: d.upTo(busyTime - 10*time.Second), For: d.between(time.Second, 10*time.Second), Rate: 1, Part: 1 + d.IntN(parts)}
+	p.Faults = append(p.Faults, f)
+	for i := range 2 + d.IntN(4) {
+		o := d.order(i, false)
+		o.Key, o.At, o.Payment, o.Repeats, o.Lines, o.Unknown = fmt.Sprintf("soon-%d", i), f.From+d.upTo(f.For), "tok_ok", 3, []shop.PlaceLine{{SKU: "PLENTY", Quantity: 1}}, false
+		o.Cancels = []time.Duration{d.between(time.Millisecond, 500*time.Millisecond)}
+		p.Orders = append(p.Orders, o)
+	}
 }
 
 // attention has some seeds leave an undo to an operator, who may act before the faults have ended, or too

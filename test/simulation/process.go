@@ -165,7 +165,9 @@ func (w *World) stop(s Stop) error {
 	old := w.procs[s.Process]
 	switch {
 	case s.Process != "holdfast" || s.Gently:
-		if !s.Gently {
+		if s.Gently {
+			old.host.waitRunning() // or it does not hear of it
+		} else {
 			old.host.kill()
 		}
 		old.cancel()

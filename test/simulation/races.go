@@ -23,7 +23,10 @@ var Must = sometimes.Sites{
 	"expiry against payment":         "a reservation ran out, and the provider authorised",
 	"success after the undo began":   "the provider authorised after the order had begun to be undone",
 	"undo failing":                   "the provider failed an undo that it did later",
-	"undo before its step":           "a step was undone before it was asked for, and left its tombstone",
+	"payment undone before its step": "a payment was closed before it was asked for, and left its tombstone",
+	"release before its reservation": "stock was released before it was reserved, and left its tombstone",
+	"clock set":                      "Holdfast's clock was set wrong while orders came",
+	"hang":                           "a process hung while orders came",
 	"webhook before the answer":      "a webhook of an authorisation was stored before an answer to the call was",
 	"order of unknown outcome":       "an order is there whose customer was never told",
 	"crash between send and mark":    "at a crash an event was on the bus, and its row unsent",
@@ -34,7 +37,7 @@ var Must = sometimes.Sites{
 
 // races counts what of Must has happened.
 func (w *World) races() map[string]int {
-	n := map[string]int{"death at a write": w.seen.trapped, "bus lost": w.seen.busLost, "crash between send and mark": w.seen.sentNotMarked}
+	n := map[string]int{"death at a write": w.seen.trapped, "clock set": w.seen.jumps, "hang": w.seen.hangs, "bus lost": w.seen.busLost, "crash between send and mark": w.seen.sentNotMarked}
 	told := map[string]*sentOrder{}
 	for _, s := range w.seen.sent {
 		told[s.plan.Key] = s
@@ -112,8 +115,8 @@ func (w *World) storeRaces(n map[string]int) error {
 	}
 	return errors.Join(
 		count(w.seen.dir, "payment", `SELECT count(*) FROM webhooks w JOIN call_attempts a ON a.order_id = w.order_id AND a.operation = 'authorise' AND w.kind LIKE 'authoris%' AND a.at > w.at`, n, "webhook before the answer"),
-		count(w.seen.dir, "inventory", `SELECT count(*) FROM outbox WHERE type = 'StockReleased' AND version = 1`, n, "undo before its step"),
-		count(w.seen.dir, "payment", `SELECT count(*) FROM outbox WHERE type = 'PaymentCancelled' AND version = 1`, n, "undo before its step"))
+		count(w.seen.dir, "inventory", `SELECT count(*) FROM outbox WHERE type = 'StockReleased' AND version = 1`, n, "release before its reservation"),
+		count(w.seen.dir, "payment", `SELECT count(*) FROM outbox WHERE type = 'PaymentCancelled' AND version = 1`, n, "payment undone before its step"))
 }
 
 func open(dir, service string) (*sql.DB, error) {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -31,6 +32,8 @@ type World struct {
 	lives    map[string]int
 	all      sync.WaitGroup // of processes
 	crashes  int
+	wrong    atomic.Int64 // by how much Holdfast's clock is, in nanoseconds
+	rightly  atomic.Int64 // the same of the others: 0
 	operator *http.Client // who stands beside, on links where nothing goes wrong
 	closers  []func()
 
@@ -110,6 +113,12 @@ func (w *World) busy() []*sentOrder {
 	}
 	for _, f := range w.plan.Parties {
 		group.Go(func() { w.partyFault(f) })
+	}
+	for _, j := range w.plan.Jumps {
+		group.Go(func() { w.jump(j) })
+	}
+	for _, h := range w.plan.Hangs {
+		group.Go(func() { w.hang(h) })
 	}
 	for _, at := range w.plan.Operator {
 		group.Go(func() { w.operate(at) })
