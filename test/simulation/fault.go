@@ -20,7 +20,7 @@ type Fault struct {
 }
 
 // parts is how many parts the connections of a link are divided into, where a fault hits one.
-const parts = 4
+const parts = 6
 
 // FaultKind is what a fault does.
 type FaultKind string

@@ -15,6 +15,7 @@ import (
 type sights struct {
 	busLost, trapped int
 	jumps, hangs     int
+	repeated         int                   // times that inventory said again what it had said
 	retried          map[shop.OrderID]bool // by an operator
 	sentNotMarked    int                   // crashes with an event on the bus whose row says it is unsent
 	final            []shop.Order
@@ -97,6 +98,9 @@ const auditGrace = 100 * time.Millisecond
 func (w *World) judgeStores() {
 	cfg := audit.Config{Data: w.seen.dir, AtRest: true, Grace: auditGrace}
 	cfg.PSP, cfg.Carrier = audit.SimulatorLedgers(w.dir)
+	if err := w.judgeRepeats(); err != nil {
+		w.violate("X2", "", "the stores cannot be read: %v", err)
+	}
 	r, err := audit.Run(context.Background(), cfg)
 	if err != nil {
 		w.violate("X2", "", "the stores cannot be read: %v", err)
@@ -111,4 +115,21 @@ func (w *World) judgeStores() {
 			w.violate(x.ID, o.ID, "stores: %s", o.Detail)
 		}
 	}
+}
+
+// judgeRepeats: an event took effect once (I14). Inventory says what it has said before only when an order is
+// driven again, so often and not more often: who hears of that twice says it twice.
+func (w *World) judgeRepeats() error {
+	driven, err := counts(w.seen.dir, "order", `SELECT key, count(*) FROM outbox WHERE type = 'OrderRedriven' GROUP BY key`)
+	if err != nil {
+		return err
+	}
+	said, err := counts(w.seen.dir, "inventory", `SELECT key, count(*) - count(DISTINCT type) FROM outbox WHERE topic = 'inventory' GROUP BY key`)
+	for id, n := range said {
+		if n > driven[id] {
+			w.violate("I14", id, "was driven again %d times, and inventory said again %d times what it had said", driven[id], n)
+		}
+		w.seen.repeated += n
+	}
+	return err
 }

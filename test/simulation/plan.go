@@ -151,20 +151,22 @@ func (p *Plan) time() {
 	}
 }
 
-// stall has some seeds hold up a part of the connections to the bus, and with it some of the consumers, while
-// orders are placed and soon cancelled: a step may then hear of its undoing first.
+// stall has some seeds lose the answers on a part of the connections to the bus, and so hold up some of the
+// consumers, while orders are placed and soon cancelled: a step may then hear of its undoing first.
 func (p *Plan) stall() {
 	d := dice{rand.New(rand.NewPCG(p.Seed, 0x57a1))}
-	if !d.one(3) {
+	if !d.one(2) {
 		return
 	}
-	f := Fault{Link: "holdfast>bus", Both: true, Kind: Partition, From: d.upTo(busyTime - 10*time.Second), For: d.between(time.Second, 10*time.Second), Rate: 1, Part: 1 + d.IntN(parts)}
-	p.Faults = append(p.Faults, f)
-	for i := range 2 + d.IntN(4) {
-		o := d.order(i, false)
-		o.Key, o.At, o.Payment, o.Repeats, o.Lines, o.Unknown = fmt.Sprintf("soon-%d", i), f.From+d.upTo(f.For), "tok_ok", 3, []shop.PlaceLine{{SKU: "PLENTY", Quantity: 1}}, false
-		o.Cancels = []time.Duration{d.between(time.Millisecond, 500*time.Millisecond)}
-		p.Orders = append(p.Orders, o)
+	for n := range 1 + d.IntN(3) {
+		f := Fault{Link: "holdfast>bus", Dir: back, Kind: Lose, From: d.upTo(busyTime - 5*time.Second), For: d.between(time.Second, 5*time.Second), Rate: 1, Part: 1 + d.IntN(parts), Latency: d.between(200*time.Millisecond, 5*time.Second)}
+		p.Faults = append(p.Faults, f)
+		for i := range 2 + d.IntN(2) {
+			o := d.order(i, false)
+			o.Key, o.At, o.Payment, o.Repeats, o.Lines, o.Unknown = fmt.Sprintf("soon-%d-%d", n, i), f.From+d.upTo(f.For/2), "tok_ok", 3, []shop.PlaceLine{{SKU: "PLENTY", Quantity: 1}}, false
+			o.Cancels = []time.Duration{d.between(time.Millisecond, 500*time.Millisecond)}
+			p.Orders = append(p.Orders, o)
+		}
 	}
 }
 

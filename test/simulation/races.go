@@ -27,6 +27,7 @@ var Must = sometimes.Sites{
 	"release before its reservation": "stock was released before it was reserved, and left its tombstone",
 	"clock set":                      "Holdfast's clock was set wrong while orders came",
 	"hang":                           "a process hung while orders came",
+	"driven again":                   "an order was driven again, and inventory said again what it had said",
 	"webhook before the answer":      "a webhook of an authorisation was stored before an answer to the call was",
 	"order of unknown outcome":       "an order is there whose customer was never told",
 	"crash between send and mark":    "at a crash an event was on the bus, and its row unsent",
@@ -37,7 +38,7 @@ var Must = sometimes.Sites{
 
 // races counts what of Must has happened.
 func (w *World) races() map[string]int {
-	n := map[string]int{"death at a write": w.seen.trapped, "clock set": w.seen.jumps, "hang": w.seen.hangs, "bus lost": w.seen.busLost, "crash between send and mark": w.seen.sentNotMarked}
+	n := map[string]int{"death at a write": w.seen.trapped, "clock set": w.seen.jumps, "hang": w.seen.hangs, "driven again": w.seen.repeated, "bus lost": w.seen.busLost, "crash between send and mark": w.seen.sentNotMarked}
 	told := map[string]*sentOrder{}
 	for _, s := range w.seen.sent {
 		told[s.plan.Key] = s
@@ -121,6 +122,30 @@ func (w *World) storeRaces(n map[string]int) error {
 
 func open(dir, service string) (*sql.DB, error) {
 	return sql.Open("sqlite", "file:"+filepath.Join(dir, service+".db")+"?mode=ro")
+}
+
+// counts runs a query for numbers by key.
+func counts(dir, service, query string) (map[string]int, error) {
+	db, err := open(dir, service)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	rows, err := db.Query(query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	n := map[string]int{}
+	for rows.Next() {
+		var key string
+		var k int
+		if err := rows.Scan(&key, &k); err != nil {
+			return nil, err
+		}
+		n[key] = k
+	}
+	return n, rows.Err()
 }
 
 func count(dir, service, query string, n map[string]int, what string) error {
