@@ -113,6 +113,13 @@ func (st *state) undone() bool {
 	return (st.Stock == shop.StockRejected || st.Stock == shop.StockReleased) && st.Order.Payment.Status.Closed() && st.Parcel.Closed()
 }
 
+// declined tells whether the order was given up for want of money. A success that the provider reports later is
+// given back, and may be known before the stock is released: then the payment is not declined any more.
+func (st *state) declined() bool {
+	return st.Order.Payment.Status == shop.PaymentDeclined ||
+		st.Order.Payment.Status.Closed() && (st.PaymentReason == shop.ReasonPaymentDeclined || st.PaymentReason == shop.ReasonPaymentUnavailable)
+}
+
 // parked tells whether a step waits for an operator.
 func (st *state) parked() bool {
 	return st.Order.Payment.Status == shop.PaymentNeedsAttention || st.Parcel == shop.ShipmentNeedsAttention
@@ -132,7 +139,7 @@ func (st *state) outcome() (shop.OrderStatus, shop.Reason) {
 		return st.undoing()
 	case st.Stock == shop.StockRejected:
 		return shop.Rejected, shop.ReasonOutOfStock // no later step was taken
-	case st.Order.Payment.Status == shop.PaymentDeclined && st.Stock == shop.StockReleased:
+	case st.declined() && st.Stock == shop.StockReleased:
 		return shop.Rejected, st.PaymentReason
 	case st.Parcel == shop.ShipmentRejected && st.undone():
 		return shop.Rejected, st.ParcelReason

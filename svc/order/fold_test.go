@@ -30,6 +30,7 @@ func TestOutcome(t *testing.T) {
 		{"no stock", state{Stock: shop.StockRejected}, shop.Rejected, shop.ReasonOutOfStock},
 		{"declined, stock still held", state{Stock: shop.StockReserved, Order: shop.Order{Payment: money(shop.PaymentDeclined)}}, shop.Pending, ""},
 		{"declined", state{Stock: shop.StockReleased, Order: shop.Order{Payment: money(shop.PaymentDeclined)}, PaymentReason: shop.ReasonPaymentDeclined}, shop.Rejected, shop.ReasonPaymentDeclined},
+		{"given up, and a late success voided", state{Stock: shop.StockReleased, Order: shop.Order{Payment: money(shop.PaymentVoided)}, PaymentReason: shop.ReasonPaymentUnavailable}, shop.Rejected, shop.ReasonPaymentUnavailable},
 		{"not shippable, money still held", state{Stock: shop.StockReserved, Order: shop.Order{Payment: money(shop.PaymentAuthorised)}, Parcel: shop.ShipmentRejected}, shop.Pending, ""},
 		{"not shippable", state{Stock: shop.StockReleased, Order: shop.Order{Payment: money(shop.PaymentVoided)}, Parcel: shop.ShipmentRejected, ParcelReason: shop.ReasonNotShippable}, shop.Rejected, shop.ReasonNotShippable},
 		{"void fails", state{Stock: shop.StockReleased, Order: shop.Order{Payment: money(shop.PaymentNeedsAttention)}, Parcel: shop.ShipmentRejected, PaymentReason: shop.ReasonVoidFailed}, shop.NeedsAttention, shop.ReasonVoidFailed},

@@ -23,12 +23,8 @@ type mutant struct {
 var mutants = []mutant{
 	{"an event that comes again takes effect again", "platform/outbox/inbox.go",
 		"if len(fresh) == len(items) {", "if len(fresh) <= len(items) {", []string{"I14"}},
-	{"an answer that does not come is a failure, and nobody asks", "svc/payment/perform.go",
-		"	if res.Failed && lastTry || v.outcome == calls.Refused {", "	if v.outcome == calls.Lost {\n\t\treturn s.giveUp(c, v, res)\n\t}\n	if res.Failed && lastTry || v.outcome == calls.Refused {", []string{"I6"}},
 	{"a payment whose answer did not come is asked for again as a new one, and nobody asks", "svc/payment/provider.go",
 		"a = s.provider.Post(ctx, c.Kind, \"/v1/authorisations\", c.Key, map", "a = s.provider.Post(ctx, c.Kind, \"/v1/authorisations\", c.Key+string(rune('a'+c.Attempts)), map", []string{"I4", "I6"}},
-	{"what was said earlier and comes later counts", "svc/order/fold.go",
-		"if e.Version <= *seen {", "if e.Version <= 0 {", []string{"I12"}},
 	{"a payment that was closed before it was asked for leaves no tombstone", "svc/payment/steps.go",
 		"p.undo, p.saga = true, saga\n\t\treturn b.emit(p, traceParent, nil)", "p.undo, p.saga = true, saga\n\t\tdelete(b.payments, id)\n\t\treturn b.emit(p, traceParent, nil)", []string{"I6", "I12"}},
 	{"a stock reservation that was released before it was made leaves no tombstone", "svc/inventory/consumer.go",
@@ -81,13 +77,17 @@ func (m mutant) findOut(t *testing.T, seeds string) {
 	if err == nil {
 		t.Fatalf("not found out by %s seeds\n%s", seeds, out[max(0, len(out)-3000):])
 	}
-	for _, found := range violated.FindAllStringSubmatch(string(out), -1) {
+	all := violated.FindAllStringSubmatch(string(out), -1)
+	for _, found := range all {
 		if slices.Contains(m.breaks, found[2]) {
 			t.Logf("found out by seed %s: violated: %s%s", found[1], found[2], found[3])
 			return
 		}
 	}
-	t.Errorf("it violates something, and none of %v:\n%s", m.breaks, out[max(0, len(out)-3000):])
+	for _, found := range all {
+		t.Log(found[0])
+	}
+	t.Errorf("it violates none of %v:\n%s", m.breaks, out[max(0, len(out)-3000):])
 }
 
 // violated finds the violations in the output of TestSeeds.
