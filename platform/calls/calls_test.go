@@ -140,7 +140,7 @@ func TestParked(t *testing.T) {
 			return res
 		}
 		d.enqueue(call("void", 1), call("authorise", 2))
-		d.exec(`UPDATE calls SET next_at = ? WHERE kind = 'authorise'`, int64(1)<<60)
+		d.exec(`UPDATE calls SET next_at = first_at + ? WHERE kind = 'authorise'`, notYet.Microseconds())
 		d.run()
 		d.next(1)
 		d.until(2, idle)
@@ -148,7 +148,7 @@ func TestParked(t *testing.T) {
 		d.next(1)
 		d.until(1, `SELECT count(*) FROM calls WHERE parked = 1`)
 		d.due()
-		d.exec(`UPDATE calls SET next_at = ? WHERE kind = 'authorise'`, int64(1)<<60)
+		d.exec(`UPDATE calls SET next_at = first_at + ? WHERE kind = 'authorise'`, notYet.Microseconds())
 		d.poll(manyPolls)
 		is(t, "attempts while parked", d.attempts(), 2)
 		for _, want := range []int64{1, 0} { // the second time it is parked no more
