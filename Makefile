@@ -5,10 +5,11 @@ N ?= 200
 SEEDS ?= 1000
 RATE ?= 1000
 DURATION ?= 60s
+BOUNDARIES ?= all
 LINT = bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-quick unit temporald temporald-test lint drift generate bench crash mutants simulate clean
+.PHONY: help build run test test-quick unit temporald temporald-test lint drift generate bench crash crashpoints mutants simulate clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -61,6 +62,9 @@ bench: build ## measure: make bench RATE=1000 DURATION=60s
 
 crash: ## kill it at random instants: make crash N=200
 	HOLDFAST_TEST_CYCLES=$(N) $(GO) test -v -count=1 -timeout 2h -run TestKillAtAnyTime ./test/crash
+
+crashpoints: ## kill it before, in and after each of its effects: make crashpoints BOUNDARIES=^happy-path
+	HOLDFAST_TEST_BOUNDARIES='$(BOUNDARIES)' $(GO) test -v -count=1 -timeout 0 -run TestCrashPoints ./test/crash/points
 
 mutants: ## break the product in every known way; each check must fail: make mutants AREA=svc/payment SINCE=main CLEAN=20
 	$(GO) run ./test/mutants $(if $(AREA),-area $(AREA)) $(if $(SINCE),-since $(SINCE)) $(if $(WITHIN),-within $(WITHIN)) $(if $(CLEAN),-clean $(CLEAN))
