@@ -39,9 +39,12 @@ func (a answer) definite() bool {
 
 // ask sends a request, and again while it is in doubt. A run that takes too long ends with no answer.
 func (w *World) ask(method, path, key string, body any) (a answer) {
-	b, err := json.Marshal(body)
-	if err != nil {
-		return answer{err: err}
+	var b []byte
+	if body != nil {
+		var err error
+		if b, err = json.Marshal(body); err != nil {
+			return answer{err: err}
+		}
 	}
 	for time.Now().Before(w.deadline) {
 		a = w.once(method, path, key, b)
