@@ -40,9 +40,10 @@ func (l Life) url(port int) string { return "http://" + l.at(port) }
 
 // What the two processes say to one another, in lines.
 const (
-	wordReady = "ready"
-	wordArm   = "arm"
-	wordArmed = "armed"
+	wordReady  = "ready"
+	wordArm    = "arm"    // count effects from now on
+	wordDisarm = "disarm" // and no more
+	wordDone   = "done"
 )
 
 // Main lives the life that the environment describes, and ends the process. Without one it returns. It
@@ -81,10 +82,8 @@ func (l Life) live() error {
 	go func() {
 		defer cancel()
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-			if lines.Text() == wordArm {
-				fmt.Println(wordArmed)
-				t.arm()
-			}
+			t.arm(lines.Text() == wordArm)
+			fmt.Println(wordDone)
 		}
 	}()
 	return local.Run(ctx, l.config(), deps, func(local.Ready) { fmt.Println(wordReady) })

@@ -70,8 +70,17 @@ func (w *World) quiet() {
 		}
 		time.Sleep(pause)
 	}
-	if w.died() {
+}
+
+// disarm has the process live on, unless it has died meanwhile; then it has been started again.
+func (w *World) disarm() {
+	if err := w.first.tell(wordDisarm); err != nil {
+		w.violate("X2", "", "the test itself: %v", err)
+	}
+	select {
+	case <-w.first.done:
 		<-w.guard
+	default:
 	}
 }
 

@@ -74,12 +74,20 @@ func (c *child) hear(word string) error {
 	}
 }
 
-// arm has the process count its effects from now on.
-func (c *child) arm() error {
-	if _, err := io.WriteString(c.in, wordArm+"\n"); err != nil {
-		return err
+// tell has the process do something. It may die of that: then it is no error.
+func (c *child) tell(word string) error {
+	_, err := io.WriteString(c.in, word+"\n")
+	if err == nil {
+		err = c.hear(wordDone)
 	}
-	return c.hear(wordArmed)
+	if err == nil {
+		return nil
+	}
+	<-c.done
+	if c.killed() {
+		return nil
+	}
+	return err
 }
 
 // killed tells whether a process that is done was ended by SIGKILL.

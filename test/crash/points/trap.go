@@ -39,10 +39,11 @@ type trap struct {
 	counts map[string]int
 }
 
-func (t *trap) arm() {
+// arm has effects counted from now on, or no more.
+func (t *trap) arm(on bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.armed = true
+	t.armed = on
 }
 
 // begin numbers an effect that is about to happen, and dies where that is what was asked for. The number is
@@ -58,7 +59,9 @@ func (t *trap) begin(effect string) int {
 	if _, err := fmt.Fprintf(t.log, "%s %d\n", effect, n); err != nil {
 		panic(err) // the record of what was done is the result of this run
 	}
-	t.meet(effect, n, Before)
+	if t.at == (Point{effect, n, Before}) {
+		die()
+	}
 	return n
 }
 
@@ -69,7 +72,11 @@ func (t *trap) meet(effect string, n int, when When) {
 	}
 }
 
-func (t *trap) is(effect string, n int, when When) bool { return t.at == Point{effect, n, when} }
+func (t *trap) is(effect string, n int, when When) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.armed && t.at == Point{effect, n, when}
+}
 
 // die ends this process as a power cut ends it: nothing of it runs any more.
 func die() {

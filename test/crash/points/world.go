@@ -31,11 +31,12 @@ type World struct {
 	collects *knock // by the carrier
 	parties  context.Context
 	ends     []chan error
+	first    *child // the one that may die
 	deadline time.Time
 
 	mu      sync.Mutex
-	child   *child
-	dead    bool // at its point
+	child   *child // the one that lives, or was the last
+	dead    bool   // at its point
 	closing bool
 	guard   chan struct{} // closed when nobody looks after the process any more
 	found   []check.Violation
@@ -99,6 +100,7 @@ func Run(s Scenario, at Point, template, dir string) (*Result, error) {
 	s.Do(w)
 	w.rest()
 	w.quiet()
+	w.disarm()
 	r := &Result{Dir: dir, Reached: w.died()}
 	if r.Reached {
 		w.rest()
@@ -115,39 +117,40 @@ func Run(s Scenario, at Point, template, dir string) (*Result, error) {
 
 // start starts the process, has it count, and looks after it from then on.
 func (w *World) start() (err error) {
-	if w.child, err = begin(w.life, w.log); err != nil {
+	if w.first, err = begin(w.life, w.log); err != nil {
 		return err
 	}
-	if err := w.child.arm(); err != nil {
-		return err
-	}
+	w.child = w.first
+	err = w.first.tell(wordArm)
 	go w.lookAfter()
-	return nil
+	return err
 }
 
 // lookAfter starts the process again when it has died at its point, once.
 func (w *World) lookAfter() {
 	defer close(w.guard)
-	<-w.child.done
+	<-w.first.done
 	w.mu.Lock()
 	if w.closing {
 		w.mu.Unlock()
 		return
 	}
-	killed := w.child.killed()
+	killed := w.first.killed()
 	w.dead = killed
 	w.mu.Unlock()
 	if !killed {
-		w.violate("X1", "", "the process ended by itself: %v", w.child.err)
+		w.violate("X1", "", "the process ended by itself: %v", w.first.err)
 		return
 	}
 	w.note("died at %s", w.life.At)
 	again := w.life
 	again.At, again.Effects = Point{}, again.Effects+"-again"
 	c, err := begin(again, w.log)
-	w.mu.Lock()
-	w.child = c
-	w.mu.Unlock()
+	if c != nil {
+		w.mu.Lock()
+		w.child = c
+		w.mu.Unlock()
+	}
 	if err != nil {
 		w.violate("X1", "", "after it had died: %v", err)
 		return
