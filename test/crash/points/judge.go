@@ -86,7 +86,7 @@ func (w *World) disarm() {
 
 // judge compares everything at rest with what the client was told, and with how the scenario ends.
 func (w *World) judge() {
-	ctx, cancel := context.WithTimeout(context.Background(), restLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), restLimit+2*auditGrace)
 	defer cancel()
 	seen, err := check.LookVia(ctx, w.http, w.api, check.Addresses{PSP: w.life.url(portPSP), Carrier: w.life.url(portCarrier)}, "")
 	if err == nil {
