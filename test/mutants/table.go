@@ -23,7 +23,7 @@ func kill(says string) Check {
 
 // at kills the program at those effects of its scenarios whose names match, and looks at what is left.
 func at(boundaries, says string) Check {
-	return Check{Package: "./test/crash/points", Run: "^TestCrashPoints$", Says: says, Env: []string{"HOLDFAST_TEST_BOUNDARIES=" + boundaries, "HOLDFAST_TEST_LIMIT=5s"}}
+	return Check{Package: "./test/crash/points", Run: "^TestCrashPoints$", Says: says, Env: []string{"HOLDFAST_TEST_BOUNDARIES=" + boundaries, "HOLDFAST_TEST_LIMIT=15s"}}
 }
 
 // points are mutants that are there for a kill at any time, and that the kill at each effect must find as well.
