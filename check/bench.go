@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -48,7 +49,8 @@ type Quantiles struct {
 	Max  time.Duration `json:"max_ns"`
 }
 
-func quantiles(d []time.Duration) Quantiles {
+// QuantilesOf sorts durations and returns their quantiles.
+func QuantilesOf(d []time.Duration) Quantiles {
 	slices.Sort(d)
 	return Quantiles{Quantile(d, .5), Quantile(d, .99), Quantile(d, .999), Quantile(d, 1)}
 }
@@ -79,8 +81,8 @@ func (t Target) used() (map[string]engine.Usage, error) {
 	}
 }
 
-// benchSKU is what a bench orders. Stock is made ample first.
-const benchSKU = shop.SKU("BENCH-1")
+// SKU is what a load orders. Stock is made ample first.
+const SKU = shop.SKU("BENCH-1")
 
 // Bench puts load on a target and checks what became of it.
 func Bench(ctx context.Context, t Target, plan Plan, restLimit time.Duration) (*BenchReport, error) {
@@ -88,10 +90,10 @@ func Bench(ctx context.Context, t Target, plan Plan, restLimit time.Duration) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := stockUp(ctx, c, plan); err != nil {
+	if err := StockUp(ctx, c, plan.Run, SKU, int64(plan.Rate*plan.Duration.Seconds())+1); err != nil {
 		return nil, fmt.Errorf("prepare the stock: %w", err)
 	}
-	plan.URL, plan.Key, plan.SKU, plan.Quantity = t.URL, t.Key, benchSKU, 1
+	plan.URL, plan.Key, plan.SKU, plan.Quantity = t.URL, t.Key, SKU, 1
 	before, err := t.used()
 	if err != nil {
 		return nil, err
@@ -138,7 +140,7 @@ func (t Target) stores(ctx context.Context) ([]Violation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("check the stores: %w", err)
 	}
-	return found(r), nil
+	return Failures(r), nil
 }
 
 // spent adds what was used between two looks.
@@ -156,19 +158,18 @@ func (r *BenchReport) spent(before, after map[string]engine.Usage) {
 	}
 }
 
-// stockUp makes sure that there is enough of what is ordered.
-func stockUp(ctx context.Context, c *client.Client, plan Plan) error {
-	if _, err := c.PutItem(ctx, benchSKU, 0, shop.PutItem{Name: "Bench", UnitPrice: 450, Currency: "EUR"}); err != nil {
+// StockUp takes n of an article into stock, under a reference of its own.
+func StockUp(ctx context.Context, c *client.Client, reference string, sku shop.SKU, n int64) error {
+	if _, err := c.PutItem(ctx, sku, 0, shop.PutItem{Name: "Bench", UnitPrice: 450, Currency: "EUR"}); err != nil {
 		return err
 	}
-	n := int64(plan.Rate*plan.Duration.Seconds()) + 1
-	_, err := c.Receive(ctx, client.NewKey(), benchSKU, shop.Receipt{Quantity: n, Reference: plan.Run})
+	_, err := c.Receive(ctx, client.NewKey(), sku, shop.Receipt{Quantity: n, Reference: reference})
 	return err
 }
 
 // report is what the load itself has measured.
 func (h *History) report() *BenchReport {
-	r := &BenchReport{Machine: machine(),
+	r := &BenchReport{Machine: Machine(),
 		Rate: h.Plan.Rate, Seconds: h.Plan.Duration.Seconds(), Sent: len(h.Orders), Outcomes: map[string]int{}, Violations: []Violation{},
 		Observed: len(h.Confirm), Late: h.Late}
 	for _, s := range h.Orders {
@@ -182,7 +183,7 @@ func (h *History) report() *BenchReport {
 		}
 	}
 	r.AcceptedPS = float64(r.Accepted) / h.Ended.Sub(h.Began).Seconds()
-	r.Accept, r.Confirm = quantiles(h.Accept), quantiles(h.Confirm)
+	r.Accept, r.Confirm = QuantilesOf(h.Accept), QuantilesOf(h.Confirm)
 	return r
 }
 
@@ -203,4 +204,9 @@ func (r *BenchReport) judge(w *World, h *History, settled time.Time) {
 		}
 		r.Violations = append(r.Violations, v)
 	}
+}
+
+// Machine tells the size of this one.
+func Machine() string {
+	return fmt.Sprintf("%d CPUs, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 }

@@ -35,6 +35,8 @@ type Plan struct {
 	Observed   float64 // per second: orders whose confirmation is waited for, at most
 	Progress   func(Progress)
 	Stop       <-chan struct{} // ends the load before its time, with what is under way let finish; may be nil
+	Timeout    time.Duration   // after which a request is given up, and its order is in doubt; 0: never
+	Each       func(Sent)      // told every answer, from several goroutines; may be nil
 }
 
 // Progress is a look at a running load.
@@ -53,6 +55,8 @@ type Sent struct {
 	Total  shop.Amount
 	Status int // of HTTP; 0: no answer, so it may have been stored
 	Code   string
+	Due    time.Time     // when it was to be sent
+	Took   time.Duration // from then until its answer, or until it was given up
 }
 
 // InDoubt tells whether the order may have been stored without the sender's knowing: no answer came, or
@@ -100,7 +104,7 @@ func Run(ctx context.Context, plan Plan) (*History, error) {
 	}
 	n := int(plan.Rate * plan.Duration.Seconds())
 	l := &load{plan: plan, slots: make(chan struct{}, maxInFlight), stride: 1,
-		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1024, MaxIdleConns: 1024, DisableCompression: true}}}
+		http: &http.Client{Timeout: plan.Timeout, Transport: &http.Transport{MaxIdleConnsPerHost: 1024, MaxIdleConns: 1024, DisableCompression: true}}}
 	defer l.http.CloseIdleConnections()
 	if plan.Observed > 0 {
 		l.stride = max(1, int(plan.Rate/plan.Observed))
@@ -145,8 +149,11 @@ func (l *load) send(ctx context.Context, n int) {
 // order places one order and, where it is one of the observed, waits for its outcome.
 func (l *load) order(ctx context.Context, i int, due time.Time) {
 	s := l.place(ctx, i)
-	took := time.Since(due)
+	s.Due, s.Took = due, time.Since(due)
 	<-l.slots
+	if l.plan.Each != nil {
+		l.plan.Each(s)
+	}
 	observe := s.ID != "" && l.plan.Observed > 0 && i%l.stride == 0
 	l.mu.Lock()
 	l.history.Orders[i] = s
@@ -154,7 +161,7 @@ func (l *load) order(ctx context.Context, i int, due time.Time) {
 	l.now.Sent++
 	switch {
 	case s.ID != "":
-		l.history.Accept = append(l.history.Accept, took)
+		l.history.Accept = append(l.history.Accept, s.Took)
 		l.now.Accepted++
 	case s.InDoubt():
 		l.now.Unknown++
@@ -236,6 +243,7 @@ func Resend(ctx context.Context, plan Plan, orders []Sent) error {
 		if s.ID == "" {
 			return fmt.Errorf("the repetition of %s was answered with %d %s", s.Key, s.Status, s.Code)
 		}
+		s.Due, s.Took = orders[i].Due, orders[i].Took
 		orders[i] = s
 	}
 	return nil

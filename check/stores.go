@@ -39,26 +39,26 @@ func Stores(ctx context.Context, at Addresses) ([]Violation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("check the stores: %w", err)
 	}
-	return found(&r), nil
+	return Failures(&r), nil
 }
 
-// found is what a report says that does not hold.
-func found(r *audit.Report) (all []Violation) {
+// Failures are what an audit of the stores has found not to hold.
+func Failures(r *audit.Report) (found []Violation) {
 	for _, x := range r.Failed() {
 		if len(x.Items) == 0 {
-			all = append(all, Violation{Invariant: x.ID, Detail: "stores: " + x.Verdict.String()})
+			found = append(found, Violation{Invariant: x.ID, Detail: "stores: " + x.Verdict.String()})
 		}
 		for _, o := range x.Items {
-			all = append(all, Violation{x.ID, o.ID, "stores: " + o.Detail})
+			found = append(found, Violation{x.ID, o.ID, "stores: " + o.Detail})
 		}
 	}
-	return all
+	return found
 }
 
 // later waits for the report of a check that began after an instant.
 func later(ctx context.Context, url string, began time.Time, r *audit.Report) error {
 	for {
-		if err := getJSON(ctx, url, r); err == nil && r.At.After(began) {
+		if err := GetJSON(ctx, url, r); err == nil && r.At.After(began) {
 			return nil
 		}
 		select {
@@ -67,4 +67,21 @@ func later(ctx context.Context, url string, began time.Time, r *audit.Report) er
 		case <-time.After(auditEvery):
 		}
 	}
+}
+
+// GetJSON reads the JSON document at an address.
+func GetJSON(ctx context.Context, url string, v any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return json.NewDecoder(resp.Body).Decode(v)
 }

@@ -1,87 +1,355 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"holdfast/check"
+	"holdfast/check/chaos"
+	"holdfast/check/cluster"
+	"holdfast/check/engine"
 )
 
 // chaosRest is how long an experiment waits for the outcomes of its orders once its load has ended.
 const chaosRest = 3 * time.Minute
 
+// Names that stand for more than one experiment.
+const (
+	allExperiments = "all"
+	pairsOfFaults  = "pairs"
+)
+
 func (s *session) chaos() *cobra.Command {
-	c := &cobra.Command{Use: "chaos", Short: "Break what Holdfast depends on, under load, and judge what becomes of it"}
+	c := &cobra.Command{Use: "chaos", Short: "Break what Holdfast stands on, under load, and judge what becomes of it"}
 	c.AddCommand(s.chaosList(), s.chaosRun())
 	return c
 }
 
 func (s *session) chaosList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List the experiments with their hypotheses", RunE: func(*cobra.Command, []string) error {
+	return &cobra.Command{Use: "list", Short: "List the experiments: what each claims, what it may hurt, and where it runs", RunE: func(*cobra.Command, []string) error {
 		type entry struct {
 			Name       string `json:"name"`
 			Hypothesis string `json:"hypothesis"`
+			Blast      string `json:"blast_radius"`
+			Runs       string `json:"runs"`
+			Missing    string `json:"missing,omitempty"` // what this machine does not have for it
 		}
 		var list []entry
-		for _, e := range check.Experiments(time.Minute) {
-			list = append(list, entry{e.Name, e.Hypothesis})
+		for _, e := range chaos.Experiments(0) {
+			entry := entry{Name: e.Name, Hypothesis: e.Hypothesis, Blast: e.Blast, Runs: string(e.Where)}
+			if e.Root && os.Getuid() != 0 {
+				entry.Missing = "it mounts a small disk, which only root may"
+			}
+			list = append(list, entry)
 		}
 		return s.print(list, func(w io.Writer) {
 			for _, e := range list {
-				fmt.Fprintf(w, "%s\n  %s\n", e.Name, e.Hypothesis)
+				fmt.Fprintf(w, "%s  [%s]\n  %s\n  hurts: %s\n", e.Name, e.Runs, e.Hypothesis, e.Blast)
+				if e.Missing != "" {
+					fmt.Fprintf(w, "  not here: %s\n", e.Missing)
+				}
 			}
-			s.say("run one with: holdfast chaos run %s", list[0].Name)
+			s.say("run one with: holdfast chaos run %s; those of split with --split", list[0].Name)
 		})
 	}}
 }
 
+// chaosFlags are those of chaos run.
+type chaosFlags struct {
+	length        time.Duration
+	seed          uint64
+	split         bool
+	report        string
+	count         int
+	keep, verbose bool
+}
+
 func (s *session) chaosRun() *cobra.Command {
-	var length time.Duration
-	var keep, verbose bool
+	var f chaosFlags
 	c := &cobra.Command{
-		Use: "run NAME", Short: "Run an experiment", Args: cobra.ExactArgs(1),
-		Long: `Runs an experiment on a Holdfast of its own in a temporary directory, or with --url on the one of the data
-directory: its simulators are made to fail, which is what everybody who uses it will feel. Ctrl-C heals
-them. Exit code 3 where the hypothesis did not hold.`,
-		Example: "  holdfast chaos run psp-degraded\n  holdfast chaos run overload --length 20s",
+		Use: "run NAME… | all | pairs", Short: "Run experiments", Args: cobra.MinimumNArgs(1),
+		Long: `Runs experiments, one after the other, on a Holdfast of its own in a temporary directory: one process with
+embedded engines, or with --split a process for each replica of a service, on a PostgreSQL, a Kafka and a Temporal
+of its own. "all" is every experiment that runs there, "pairs" is --count pairs of faults that the seed draws.
+With --url it is the Holdfast of the data directory: its simulators are made to fail, which is what everybody
+who uses it will feel.
+
+Each experiment goes from rest to rest: load, fault, load until all is as before; then every order, the stores
+and the ledgers of the outside parties are checked. Ctrl-C heals everything, and what was seen so far is reported.
+
+Exit code 3 where not every hypothesis held. docs/chaos.md explains the report.`,
+		Example: "  holdfast chaos run psp-errors poison\n  holdfast chaos run all --split --report report\n  holdfast chaos run pairs --split --count 10 --seed 42",
 	}
-	c.Flags().DurationVar(&length, "length", time.Minute, "how long each fault lasts")
-	c.Flags().BoolVar(&keep, "keep", false, "keep the temporary data directory")
-	c.Flags().BoolVar(&verbose, "verbose", false, "show the log of the Holdfast that was started")
+	c.Flags().DurationVar(&f.length, "length", 0, "how long each fault lasts; by default as long as each is meant to, which is 12s or 1m")
+	c.Flags().Uint64Var(&f.seed, "seed", 0, "repeats what a run has drawn; by default drawn itself, and printed")
+	c.Flags().BoolVar(&f.split, "split", false, "on split processes with real engines")
+	c.Flags().StringVar(&f.report, "report", "", "a directory for report.json and report.html")
+	c.Flags().IntVar(&f.count, "count", 5, "how many pairs of faults")
+	c.Flags().BoolVar(&f.keep, "keep", false, "keep the temporary data directory")
+	c.Flags().BoolVar(&f.verbose, "verbose", false, "show the log of the Holdfast that was started")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		experiments := check.Experiments(length)
-		i := slices.IndexFunc(experiments, func(e check.Experiment) bool { return e.Name == args[0] })
-		if i < 0 {
-			return usage("there is no experiment %q; see holdfast chaos list", args[0])
+		if f.split && s.url != "" {
+			return usage("--split starts a Holdfast of its own, and --url names another one")
 		}
-		target, stop, err := s.benchTarget(c, s.url != "", keep, verbose)
+		if f.seed == 0 {
+			f.seed = rand.Uint64N(1 << 32)
+		}
+		experiments, err := f.chosen(args)
 		if err != nil {
 			return err
 		}
-		defer stop()
-		r, err := check.RunExperiment(c.Context(), target, experiments[i], func(line string) { s.say("%s", line) }, chaosRest)
-		if err != nil {
+		report, err := s.runChaos(c, f, experiments, args)
+		if report == nil {
 			return err
 		}
-		if err := s.print(r, func(w io.Writer) { writeChaos(w, r, experiments[i].Watch) }); err != nil {
-			return err
-		}
-		if n := len(r.Failed); n > 0 {
-			return &exit{code: ExitViolated, err: fmt.Errorf("the hypothesis did not hold: %s", r.Failed[0])}
-		}
-		return nil
+		return errors.Join(s.tellChaos(f, report, experiments), err)
 	}
 	return c
 }
 
-func writeChaos(w io.Writer, r *check.ChaosReport, watch []string) {
+func (f chaosFlags) where() chaos.Where {
+	if f.split {
+		return chaos.Split
+	}
+	return chaos.Up
+}
+
+// chosen are the experiments that were asked for.
+func (f chaosFlags) chosen(names []string) (list []chaos.Experiment, err error) {
+	every := chaos.Experiments(f.length)
+	for _, name := range names {
+		switch name {
+		case allExperiments:
+			for _, e := range every {
+				if e.Runs(f.where()) && (!e.Root || os.Getuid() == 0) {
+					list = append(list, e)
+				}
+			}
+		case pairsOfFaults:
+			list = append(list, chaos.Pairs(f.count, f.seed, f.length, f.where(), f.split)...)
+		default:
+			i := slices.IndexFunc(every, func(e chaos.Experiment) bool { return e.Name == name })
+			if i < 0 {
+				return nil, usage("there is no experiment %q; see holdfast chaos list", name)
+			}
+			if !every[i].Runs(f.where()) {
+				return nil, usage("%s runs on %s: give --split for that, or leave it out for up", name, every[i].Where)
+			}
+			list = append(list, every[i])
+		}
+	}
+	slices.SortStableFunc(list, func(a, b chaos.Experiment) int { // those on a disk of their own come last
+		switch {
+		case a.Root == b.Root:
+			return 0
+		case b.Root:
+			return -1
+		}
+		return 1
+	})
+	return list, nil
+}
+
+// runChaos runs a campaign, or two where some need a disk that may be filled.
+func (s *session) runChaos(c *cobra.Command, f chaosFlags, list []chaos.Experiment, args []string) (report *chaos.Report, err error) {
+	repeat := fmt.Sprintf("holdfast chaos run %s --seed %d", strings.Join(args, " "), f.seed)
+	if f.length > 0 {
+		repeat += fmt.Sprintf(" --length %s", f.length)
+	}
+	if f.split {
+		repeat += " --split"
+	}
+	if slices.Contains(args, pairsOfFaults) {
+		repeat += fmt.Sprintf(" --count %d", f.count)
+	}
+	s.say("seed %d; the same draws again: %s", f.seed, repeat)
+	small := slices.IndexFunc(list, func(e chaos.Experiment) bool { return e.Root })
+	if small < 0 {
+		small = len(list)
+	}
+	for _, part := range [][]chaos.Experiment{list[:small], list[small:]} {
+		if len(part) == 0 {
+			continue
+		}
+		system, on, stop, err := s.chaosSystem(c, f, part[0].Root)
+		if err != nil {
+			return report, err
+		}
+		campaign := chaos.Campaign{System: system, On: on, Seed: f.seed, Repeat: repeat, Rest: chaosRest,
+			Say: func(line string) { s.say("%s", line) }, Tick: func(line string) { s.say("%s", line) }}
+		r, err := campaign.Run(c.Context(), part)
+		stop()
+		if report == nil {
+			report = r
+		} else {
+			report.Experiments, report.NotRun, report.Took = append(report.Experiments, r.Experiments...), append(report.NotRun, r.NotRun...), report.Took+r.Took
+		}
+		if err != nil {
+			return report, err
+		}
+	}
+	return report, nil
+}
+
+// chaosSystem is the Holdfast to hurt.
+func (s *session) chaosSystem(c *cobra.Command, f chaosFlags, small bool) (system chaos.System, on string, stop func(), err error) {
+	switch {
+	case s.url != "":
+		target, stop, err := s.benchTarget(c, true, f.keep, f.verbose)
+		return chaos.Attached{At: target}, "the Holdfast at " + s.url, stop, err
+	case f.split:
+		return s.chaosCluster(c.Context(), f)
+	}
+	dir, err := os.MkdirTemp("", "holdfast-chaos-")
+	if err != nil {
+		return nil, "", nil, err
+	}
+	undo := []func() error{func() error { return s.cleanUp(dir, f.keep) }}
+	stop = func() {
+		for _, do := range slices.Backward(undo) {
+			if err := do(); err != nil {
+				s.say("afterwards: %v", err)
+			}
+		}
+	}
+	if small {
+		unmount, err := chaos.MountSmall(dir)
+		if err != nil {
+			stop()
+			return nil, "", nil, &exit{code: ExitUnfit, err: err}
+		}
+		undo = append(undo, unmount)
+	}
+	local, err := s.chaosAlone(c.Context(), dir, f.verbose)
+	if err != nil {
+		stop()
+		return nil, "", nil, &exit{code: ExitUnfit, err: err}
+	}
+	undo, system = append(undo, local.Close), local
+	if small {
+		system = chaos.SmallDisk{System: local, Dir: dir}
+	}
+	return system, "holdfast up: one process, embedded engines", stop, nil
+}
+
+// chaosAlone starts a Holdfast in one process, whose bus is at the same address after another start.
+func (s *session) chaosAlone(ctx context.Context, dir string, verbose bool) (*cluster.Alone, error) {
+	log := io.Discard
+	if verbose {
+		log = s.Err
+	}
+	addr, err := engine.Address()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "chaos.yaml")
+	if err := os.WriteFile(file, []byte("embedded_bus:\n  addr: "+addr+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	return cluster.StartAlone(ctx, cluster.Options{Dir: dir}, log, "--config", file)
+}
+
+// chaosCluster starts a Holdfast in many processes.
+func (s *session) chaosCluster(ctx context.Context, f chaosFlags) (chaos.System, string, func(), error) {
+	s.say("starting PostgreSQL, Kafka, Temporal, and two processes for each service")
+	system, err := cluster.Start(ctx, cluster.Options{Replicas: 2, Gateways: 2, Temporal: cluster.OnSQLite, Links: true, Keep: f.keep, DispatchAfter: "500ms"})
+	if err != nil {
+		return nil, "", nil, &exit{code: ExitUnfit, err: err}
+	}
+	return system, "two processes for each service and two gateways, on PostgreSQL, Apache Kafka and Temporal, with a proxy on every way between them", func() {
+		if err := system.Close(); err != nil {
+			s.say("afterwards: %v", err)
+		}
+		if f.keep {
+			s.say("its data and logs are in %s", system.Dir())
+		}
+	}, nil
+}
+
+// cleanUp removes a temporary directory, or says where it is.
+func (s *session) cleanUp(dir string, keep bool) error {
+	if keep {
+		s.say("its data is in %s", dir)
+		return nil
+	}
+	return os.RemoveAll(dir)
+}
+
+// tellChaos writes and prints a report, and turns it into an exit code.
+func (s *session) tellChaos(f chaosFlags, r *chaos.Report, experiments []chaos.Experiment) error {
+	if f.report != "" {
+		if err := r.Write(f.report); err != nil {
+			return err
+		}
+		s.say("the report is in %s", filepath.Join(f.report, chaos.PageFile))
+	}
+	if err := s.print(r, func(w io.Writer) { writeChaos(w, r, experiments) }); err != nil {
+		return err
+	}
+	switch v := r.Verdict(); v {
+	case chaos.Holds, "": // of none, what kept them from being run is told
+		return nil
+	case chaos.Interrupted:
+		return &exit{code: ExitInterrupted, err: errors.New("interrupted; everything is healed")}
+	default:
+		for _, e := range r.Experiments {
+			if e.Verdict == v {
+				return &exit{code: ExitViolated, err: fmt.Errorf("%s: %s: %s", e.Name, v, e.Failed[0])}
+			}
+		}
+		return nil
+	}
+}
+
+func writeChaos(w io.Writer, r *chaos.Report, experiments []chaos.Experiment) {
+	for _, e := range r.Experiments {
+		i := slices.IndexFunc(experiments, func(x chaos.Experiment) bool { return x.Name == e.Name })
+		writeExperiment(w, r.Machine, e, experiments[i].Watch)
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "EXPERIMENT\tCREATE\tCANCEL\tREAD\tRECOVERED\tTARGET\tBITES\tVERDICT")
+	for _, e := range r.Experiments {
+		a, recovered, target := e.Available, "-", "-"
+		if e.Recovery != nil {
+			recovered, target = fmt.Sprintf("%.1f s", e.Recovery.Took().Seconds()), fmt.Sprintf("%g s", e.Recovery.Target.Seconds())
+			if e.Recovery.Never {
+				recovered = "not in " + e.Recovery.Waited.Round(time.Second).String()
+			}
+		}
+		bites := int64(0)
+		for _, f := range e.Faults {
+			bites += f.Bites
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", e.Name, percent(a.Creates, a.Share.Create), percent(a.Cancels, a.Share.Cancel), percent(a.Reads, a.Share.Read), recovered, target, bites, e.Verdict)
+	}
+	_ = t.Flush() // to a terminal or a pipe: there is nobody left to tell
+	totals := r.Totals()
+	fmt.Fprintf(w, "%d orders, %d violations, %d of %d experiments hold; %.0f s, seed %d\n", totals.Orders, totals.Violations, totals.Held, len(r.Experiments), r.Took.Seconds(), r.Seed)
+	if len(r.NotRun) > 0 {
+		fmt.Fprintf(w, "not run: %s\n", strings.Join(r.NotRun, ", "))
+	}
+}
+
+func percent(n int, share float64) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f %%", 100*share)
+}
+
+func writeExperiment(w io.Writer, machine string, r *chaos.Result, watch []string) {
 	ms := func(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
-	fmt.Fprintf(w, "%s on %s\n\n", r.Experiment, r.Machine)
+	fmt.Fprintf(w, "%s on %s\n  %s\n\n", r.Name, machine, r.Hypothesis)
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "phase\tseconds\tsent\taccepted\trefused\tunknown\taccept p50\tp99\tconfirmed/s\tPSP requests\tcarrier requests\tcancels answered\t")
 	for _, p := range r.Phases {
@@ -90,23 +358,26 @@ func writeChaos(w io.Writer, r *check.ChaosReport, watch []string) {
 	}
 	_ = t.Flush() // to a terminal or a pipe: there is nobody left to tell
 	fmt.Fprintln(w)
+	for _, f := range r.Faults {
+		fmt.Fprintf(w, "%8.2f s  to %.2f s: %s; it did something %d times\n", f.From.Seconds(), f.To.Seconds(), f.Fault, f.Bites)
+	}
 	for _, c := range r.Changes {
 		if slices.Contains(watch, c.Breaker) {
 			fmt.Fprintf(w, "%8.2f s  %s %s\n", c.At.Seconds(), c.Breaker, c.State)
 		}
 	}
-	fmt.Fprintf(w, "\noutcomes    %v, all %.1f s after the load\n", r.Outcomes, r.Drain.Seconds())
+	fmt.Fprintf(w, "\noutcomes    %v, all at rest %.1f s after the load\n", r.Outcomes, r.Drain.Seconds())
 	fmt.Fprintf(w, "attempts    %.3f authorisations per order at the PSP\n", r.Attempts)
+	if rec := r.Recovery; rec != nil && !rec.Never {
+		fmt.Fprintf(w, "recovery    accepted as before %.1f s after the %s, confirmed as before %.1f s; the target is %g s\n", rec.Accepts.Seconds(), rec.From, rec.Confirm.Seconds(), rec.Target.Seconds())
+	}
 	if r.PeakMB > 0 {
 		fmt.Fprintf(w, "memory      %.0f MB at most\n", r.PeakMB)
 	}
 	fmt.Fprintf(w, "violations  %d\n", len(r.Violations))
-	if len(r.Failed) == 0 {
-		fmt.Fprintln(w, "verdict     the hypothesis holds")
-		return
-	}
-	fmt.Fprintln(w, "verdict     the hypothesis does not hold:")
+	fmt.Fprintf(w, "verdict     %s\n", r.Verdict)
 	for _, f := range r.Failed[:min(len(r.Failed), 20)] {
 		fmt.Fprintf(w, "  %s\n", f)
 	}
+	fmt.Fprintln(w)
 }

@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -40,6 +42,7 @@ func newBalancer(gateways []place) (*balancer, error) {
 		return nil, err
 	}
 	b.server = &http.Server{ReadHeaderTimeout: time.Minute, Handler: &httputil.ReverseProxy{
+		ErrorLog: log.New(io.Discard, "", 0), // clients that give up are no news
 		Rewrite: func(p *httputil.ProxyRequest) {
 			if to := *b.ready.Load(); len(to) > 0 {
 				p.SetURL(to[b.turn.Add(1)%uint64(len(to))])

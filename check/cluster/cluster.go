@@ -103,6 +103,14 @@ type Part struct {
 // Name returns the name of the process: of replicas each has one, "payment-2".
 func (p *Part) Name() string { return p.Spec.Name }
 
+// Admin returns the address of its admin listener, as http://host:port; "" where it is none of Holdfast's own.
+func (p *Part) Admin() string {
+	if p.place.admin == "" {
+		return ""
+	}
+	return "http://" + p.place.admin
+}
+
 // Kind returns the service, engine or party that it is.
 func (p *Part) Kind() string { return p.kind }
 

@@ -1,5 +1,5 @@
 // Package bus speaks the Kafka protocol: events as CloudEvents records, an idempotent producer and a
-// group consumer. It and embedded/bus are the only places that know franz-go, beside check/audit, which reads the bus by itself.
+// group consumer. It and embedded/bus are the only places of the product that know franz-go.
 package bus
 
 import (

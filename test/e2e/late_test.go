@@ -11,7 +11,7 @@ import (
 	"sync"
 	"testing"
 
-	"holdfast/check"
+	"holdfast/check/chaos"
 	"holdfast/shop"
 	"holdfast/test/harness"
 )
@@ -56,7 +56,7 @@ func lateSuccess(t *testing.T, s *system) func(*testing.T) string {
 // held for the order. The order never came about, and what is held in the end goes back.
 func expiresWhilePaying(t *testing.T, s *system) string {
 	s.item(t, "EXPIRES", 450, 10)
-	s.faults(t, s.addresses.PSP, check.Fault{Operation: "authorise", Lose: "request"}, check.Fault{Operation: "query", Status: http.StatusInternalServerError})
+	s.faults(t, s.addresses.PSP, chaos.Wrong{Operation: "authorise", Lose: "request"}, chaos.Wrong{Operation: "query", Status: http.StatusInternalServerError})
 	heal := sync.OnceFunc(func() { s.faults(t, s.addresses.PSP) })
 	defer heal()
 	o := s.place(t, command("tok_ok", "10115", line("EXPIRES", 2)))

@@ -11,7 +11,7 @@ import (
 
 	"holdfast/app"
 	"holdfast/app/local"
-	"holdfast/check"
+	"holdfast/check/chaos"
 	"holdfast/client"
 	"holdfast/platform/policy"
 	"holdfast/resilience"
@@ -20,7 +20,7 @@ import (
 )
 
 // faults makes an outside party fail, and well again with none.
-func (s *system) faults(t *testing.T, url string, faults ...check.Fault) {
+func (s *system) faults(t *testing.T, url string, faults ...chaos.Wrong) {
 	t.Helper()
 	s.Faults(t, url, faults...)
 }
@@ -68,7 +68,7 @@ func (s *system) orders(t *testing.T, n int, payment, postal string) []shop.Orde
 func TestBreaker(t *testing.T) {
 	t.Parallel()
 	s := embeddedOnly(t, func(*local.Config) {})
-	s.faults(t, s.addresses.PSP, check.Fault{Operation: "authorise", Status: 500})
+	s.faults(t, s.addresses.PSP, chaos.Wrong{Operation: "authorise", Status: 500})
 	first := s.orders(t, 20, "tok_ok", "10115")
 	eventually(t, "the breaker opens", func() bool { return s.policy(t, "psp.authorise", "breaker").State == "open" })
 	const n = 300
@@ -120,7 +120,7 @@ func TestBulkhead(t *testing.T) {
 		patient(c, 20*time.Second)
 	})
 	held := s.until(t, s.place(t, command("tok_ok", "00005", line("TEA", 1))).ID, shop.Confirmed)
-	s.faults(t, s.addresses.PSP, check.Fault{Operation: "authorise", Latency: "5s"})
+	s.faults(t, s.addresses.PSP, chaos.Wrong{Operation: "authorise", Latency: "5s"})
 	s.orders(t, 20, "tok_ok", "10115")
 	eventually(t, "the bulkhead is full", func() bool { b := s.policy(t, "psp", "bulkhead"); return b.InUse == slots && b.Queued > 2*slots })
 	if got := arrivals(t, s.addresses.PSP, "authorise"); got > 1+2*slots { // the first of them may have ended on a slow machine
@@ -142,7 +142,7 @@ func TestRetryBudget(t *testing.T) {
 		c.Payment.Provider.Budget = resilience.BudgetConfig{Ratio: 0.1, Burst: 1}
 		c.Payment.AuthoriseFailures = 1000
 	})
-	s.faults(t, s.addresses.PSP, check.Fault{Operation: "authorise", Status: 503})
+	s.faults(t, s.addresses.PSP, chaos.Wrong{Operation: "authorise", Status: 503})
 	const n = 200
 	s.orders(t, n, "tok_ok", "10115")
 	eventually(t, "the budget is spent", func() bool { return s.policy(t, "psp", "budget").Rejected > 100 })
@@ -167,7 +167,7 @@ func TestTimeout(t *testing.T) {
 	s := embeddedOnly(t, func(c *local.Config) {
 		patient(c, 200*time.Millisecond) // nothing else gives up within the limit of this test
 	})
-	s.faults(t, s.addresses.PSP, check.Fault{Operation: "authorise", Lose: "answer"})
+	s.faults(t, s.addresses.PSP, chaos.Wrong{Operation: "authorise", Lose: "answer"})
 	o := s.place(t, command("tok_ok", "10115", line("TEA", 1)))
 	s.until(t, o.ID, shop.Fulfilled)
 	if authorised := arrivals(t, s.addresses.PSP, "authorise"); authorised != 1 {
@@ -227,7 +227,7 @@ func TestRates(t *testing.T) {
 	})
 	fee := func() shop.Amount { return s.place(t, command("tok_ok", "10115", line("TEA", 1))).Shipping }
 	eventually(t, "the carrier's fee is known", func() bool { return fee() == 390 })
-	s.faults(t, s.addresses.Carrier, check.Fault{Operation: "rates", Status: 503})
+	s.faults(t, s.addresses.Carrier, chaos.Wrong{Operation: "rates", Status: 503})
 	asked := arrivals(t, s.addresses.Carrier, "rates")
 	const round = 3 // attempts at most: what comes after them says that the carrier was asked in vain
 	eventually(t, "the carrier was asked in vain", func() bool { return arrivals(t, s.addresses.Carrier, "rates") > asked+round })

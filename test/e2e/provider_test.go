@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"holdfast/app/local"
-	"holdfast/check"
+	"holdfast/check/chaos"
 	"holdfast/client"
 	"holdfast/shop"
 	"holdfast/sim/psp"
@@ -45,7 +45,7 @@ func TestLostAnswers(t *testing.T) {
 	s := embeddedOnly(t, func(c *local.Config) {
 		c.Payment.ProviderURL, c.Payment.Provider.CallTimeout = url, 200*time.Millisecond
 	})
-	s.faults(t, url, check.Fault{Operation: "authorise", Lose: "answer"}, check.Fault{Operation: "capture", Lose: "answer"}, check.Fault{Operation: "void", Lose: "answer"})
+	s.faults(t, url, chaos.Wrong{Operation: "authorise", Lose: "answer"}, chaos.Wrong{Operation: "capture", Lose: "answer"}, chaos.Wrong{Operation: "void", Lose: "answer"})
 	once := func(id shop.OrderID, operations ...string) {
 		for _, operation := range operations {
 			if n := harness.Arrivals(t, url, operation, string(id)); n != 1 {

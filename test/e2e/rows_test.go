@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"holdfast/check"
+	"holdfast/check/chaos"
 	"holdfast/client"
 	"holdfast/shop"
 )
@@ -134,7 +134,7 @@ func carrierDown(t *testing.T, s *system) string {
 func down(t *testing.T, s *system, url, operation string) string {
 	sku := shop.SKU("DOWN." + operation)
 	s.item(t, sku, 450, 100)
-	s.faults(t, url, check.Fault{Operation: operation, Status: 500})
+	s.faults(t, url, chaos.Wrong{Operation: operation, Status: 500})
 	heal := sync.OnceFunc(func() { s.faults(t, url) })
 	defer heal()
 	seen := arrivals(t, url, operation)

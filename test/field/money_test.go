@@ -9,13 +9,14 @@ import (
 
 	"holdfast/app/local"
 	"holdfast/check"
+	"holdfast/check/chaos"
 	"holdfast/client"
 	"holdfast/shop"
 	"holdfast/test/harness"
 )
 
 // faulty is a fault of every call of an operation.
-func faulty(operation string) check.Fault { return check.Fault{Operation: operation, Status: 500} }
+func faulty(operation string) chaos.Wrong { return chaos.Wrong{Operation: operation, Status: 500} }
 
 // booked lists what the provider's own ledger says of an order, in order.
 func booked(t *testing.T, s *harness.System, id shop.OrderID) (entries []string) {
@@ -64,7 +65,7 @@ func TestField_samplesgo_UndoAfterStep(t *testing.T) {
 		cfg.Payment.Provider.CallTimeout, cfg.Payment.UndoFailures = 200*time.Millisecond, 50
 		cfg.Payment.ProviderURL = provider(t) // one that sends no webhooks, which would tell
 		s := started(t, cfg)
-		s.Faults(t, s.Addresses.PSP, check.Fault{Operation: "authorise", Lose: "answer"}, check.Fault{Operation: "query", Status: 503})
+		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Operation: "authorise", Lose: "answer"}, chaos.Wrong{Operation: "query", Status: 503})
 		o := s.Place(t, harness.Command("tok_void_fails_7", "10115", harness.Line("TEA", 2)))
 		harness.Eventually(t, "the provider was asked what became of it", func() bool {
 			return harness.Arrivals(t, s.Addresses.PSP, "query", "") > 0
@@ -191,8 +192,8 @@ func TestField_medusa10491_RefundArithmetic(t *testing.T) {
 		cfg.Payment.Capture, cfg.Payment.UndoFailures, cfg.Payment.Provider.CallTimeout = "immediate", 1000, 200*time.Millisecond
 		s := started(t, cfg)
 		s.Item(t, "ODD", 333, 1000)
-		lose := check.Fault{Operation: "refund", Lose: "answer", Rate: 0.4}
-		s.Faults(t, s.Addresses.PSP, lose, check.Fault{Operation: "refund", Status: 500, Rate: 0.4})
+		lose := chaos.Wrong{Operation: "refund", Lose: "answer", Rate: 0.4}
+		s.Faults(t, s.Addresses.PSP, lose, chaos.Wrong{Operation: "refund", Status: 500, Rate: 0.4})
 		var ids []shop.OrderID
 		for i := range 12 {
 			token, postal := []string{"tok_ok", "tok_void_fails_3"}[i%2], []string{"00001", "00005"}[i/2%2]

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"holdfast/app/local"
-	"holdfast/check"
+	"holdfast/check/chaos"
 	"holdfast/client"
 	"holdfast/resilience"
 	"holdfast/shop"
@@ -43,7 +43,7 @@ func TestField_boutique3474_PaymentDelay(t *testing.T) {
 		cfg.Payment.Provider.CallTimeout = 3 * time.Second
 		s := started(t, cfg)
 		accepted(t, s, 10)
-		s.Faults(t, s.Addresses.PSP, check.Fault{Operation: "authorise", Latency: "2s"})
+		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Operation: "authorise", Latency: "2s"})
 		slow, took := accepted(t, s, 20)
 		if took >= 2*time.Second {
 			t.Errorf("2 s more at the provider made an order take %s", took)
@@ -51,7 +51,7 @@ func TestField_boutique3474_PaymentDelay(t *testing.T) {
 		for _, id := range slow {
 			s.Until(t, id, shop.Confirmed)
 		}
-		s.Faults(t, s.Addresses.PSP, check.Fault{Status: 503})
+		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Status: 503})
 		lost, took := accepted(t, s, 40)
 		if took >= 2*time.Second {
 			t.Errorf("with the provider gone an order took %s", took)
@@ -75,7 +75,7 @@ func TestField_watermill467_DeadContextRetry(t *testing.T) {
 	each(t, func(t *testing.T, cfg local.Config) {
 		cfg.Payment.Provider.CallTimeout, cfg.Shipping.Carrier.CallTimeout = 300*time.Millisecond, 300*time.Millisecond
 		s := started(t, cfg)
-		slow := check.Fault{Latency: "2s", Count: 3}
+		slow := chaos.Wrong{Latency: "2s", Count: 3}
 		s.Faults(t, s.Addresses.PSP, slow)
 		s.Faults(t, s.Addresses.Carrier, slow)
 		began := time.Now()
@@ -149,13 +149,13 @@ func TestField_awsretail_RetryNeverActs(t *testing.T) {
 		}
 		acts("the retry", `retries_total\{dependency="psp".*\}`, func() { place("tok_error_once") })
 		acts("the time-out", `attempt_duration_seconds_count\{dependency="psp",operation="authorise",outcome="failure".*\}`, func() { place("tok_timeout_ok") })
-		s.Faults(t, s.Addresses.PSP, check.Fault{Latency: "200ms"})
+		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Latency: "200ms"})
 		acts("the bulkhead", `rejections_total\{dependency="psp".*policy="bulkhead".*\}`, func() { place("tok_ok") })
-		s.Faults(t, s.Addresses.PSP, check.Fault{Status: 503})
+		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Status: 503})
 		acts("the budget", `budget_exhausted_total\{dependency="psp".*\}`, func() { place("tok_ok") })
 		acts("the breaker", `breaker_transitions_total\{dependency="psp",operation="authorise",state="open".*\}`, func() { place("tok_ok"); place("tok_ok") })
 		s.Faults(t, s.Addresses.PSP)
-		s.Faults(t, s.Addresses.Carrier, check.Fault{Operation: "rates", Status: 503})
+		s.Faults(t, s.Addresses.Carrier, chaos.Wrong{Operation: "rates", Status: 503})
 		acts("the rates' retry", `retries_total\{dependency="carrier".*\}`, func() {})
 		acts("the rates' breaker", `breaker_transitions_total\{dependency="carrier",operation="rates",state="open".*\}`, func() {})
 		s.Faults(t, s.Addresses.Carrier)

@@ -9,14 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/check"
+	"holdfast/check/chaos"
 	"holdfast/platform/policy"
 )
 
 // Faults makes an outside party fail, and well again with none.
-func (s *System) Faults(t *testing.T, url string, faults ...check.Fault) {
+func (s *System) Faults(t *testing.T, url string, faults ...chaos.Wrong) {
 	t.Helper()
-	body, err := json.Marshal(map[string]any{"faults": append([]check.Fault{}, faults...)})
+	body, err := json.Marshal(map[string]any{"faults": append([]chaos.Wrong{}, faults...)})
 	if err != nil {
 		t.Fatal(err)
 	}

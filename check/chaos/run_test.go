@@ -1,0 +1,162 @@
+package chaos
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+func campaign(t *testing.T, s System) *Campaign {
+	return &Campaign{System: s, Seed: 1, Rest: 10 * time.Second, Say: func(line string) { t.Log(line) }, Tick: func(line string) { t.Log(line) }}
+}
+
+// TestInterrupted breaks off an experiment while a process is dead: it is started again, what was seen so far is
+// reported, and the next experiment is not begun.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	part := newPart("order-1", "order")
+	s := fakeHoldfast(t, part)
+	way := &fakeLink{name: "order>kafka"}
+	s.links = []Link{way}
+	ctx, cancel := context.WithCancel(t.Context())
+	e := Experiment{Name: "broken-off", Load: Load{Rate: 20, Cancels: 2, Reads: 2},
+		Phases: []Phase{{Name: "fault", For: time.Minute, Faults: []Fault{&process{kind: "order", act: kill}, &link{name: "*>kafka", out: LinkFault{Drop: true}}}}}}
+	go func() {
+		<-part.told // it was killed
+		cancel()
+	}()
+	r, err := campaign(t, s).Run(ctx, []Experiment{e, {Name: "next"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := part.all(); got != "kill start" {
+		t.Errorf("the process: %q, want to be killed and started", got)
+	}
+	if way.out != (LinkFault{}) {
+		t.Errorf("the link is left with %+v", way.out)
+	}
+	if len(r.Experiments) != 1 || r.Experiments[0].Verdict != Interrupted || len(r.NotRun) != 1 || r.NotRun[0] != "next" || r.Verdict() != Interrupted {
+		t.Errorf("%+v", r)
+	}
+	if f := r.Experiments[0].Faults; len(f) != 2 || f[0].To == 0 || f[0].Bites == 0 {
+		t.Errorf("the faults: %+v %+v", f[0], f[1])
+	}
+}
+
+// TestExperiment runs a whole one: a fault that bites, one that is not to be had here, and one that does nothing.
+func TestExperiment(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		fault Fault
+		want  Verdict
+	}{
+		{"bites", &process{kind: "order", act: kill}, Holds},
+		{"is not to be had", &link{name: "order>moon"}, Inconclusive},
+		{"does nothing", &process{kind: "order", act: pause}, Inconclusive}, // the fake is no process that could be seen to stand still
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := fakeHoldfast(t, newPart("order-1", "order"), newPart("order-2", "order"))
+			e := Experiment{Name: "short", Load: Load{Rate: 20, Cancels: 2, Reads: 2}, Least: Availability{1, 1, 1},
+				Phases: []Phase{{Name: "calm", For: time.Second}, {Name: "fault", For: time.Second, Faults: []Fault{c.fault}}, {Name: "after", For: time.Second}}}
+			r, err := campaign(t, s).Run(t.Context(), []Experiment{e})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := r.Experiments[0]
+			if got.Verdict != c.want {
+				t.Errorf("%s %q, want %s", got.Verdict, got.Failed, c.want)
+			}
+			if len(got.Phases) != 3 || got.Phases[1].Accepted < 10 || got.Phases[1].Confirmed < 10 || got.Available.Creates < 10 || got.Available.Cancels == 0 || got.Available.Reads == 0 || len(got.Violations) > 0 {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// TestDraws: the same seed draws the same replica and the same pairs; other seeds draw others.
+func TestDraws(t *testing.T) {
+	t.Parallel()
+	killed := func(seed uint64, name string) string {
+		s := &fakeSystem{}
+		for _, replica := range []string{"order-3", "order-1", "order-2", "order-4"} {
+			s.parts = append(s.parts, newPart(replica, "order"))
+		}
+		p := &process{kind: "order", act: kill}
+		if err := p.Inject(t.Context(), &Field{System: s, Rand: draws(seed, name)}); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = p.Heal(t.Context()) }()
+		return p.Describe()
+	}
+	seen := map[string]bool{}
+	for seed := range uint64(20) {
+		first := killed(seed, "kill-order")
+		if again := killed(seed, "kill-order"); again != first {
+			t.Errorf("seed %d: %s, and again %s", seed, first, again)
+		}
+		seen[first] = true
+	}
+	if len(seen) != 4 {
+		t.Errorf("20 seeds drew %v of four replicas", seen)
+	}
+	names := func(seed uint64) (all string) {
+		for _, e := range Pairs(10, seed, 0, Split, true) {
+			if len(e.Phases) != 5 || touches(e) == e.Phases[3].Faults[0].Touches() || !e.SafetyOnly {
+				t.Errorf("%s is no pair", e.Name)
+			}
+			all += " " + e.Name
+		}
+		return all
+	}
+	if a, b, c := names(7), names(7), names(8); a != b || a == c {
+		t.Errorf("seed 7 drew\n%s and\n%s, and seed 8\n%s", a, b, c)
+	}
+}
+
+// TestProcess: what is done to processes is undone, of one or of all.
+func TestProcess(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		fault *process
+		want  string
+	}{
+		{&process{kind: "psp", all: true, act: kill}, "kill start"},
+		{&process{kind: "psp", all: true, act: pause}, "pause resume"},
+		{&process{kind: "psp", all: true, act: throttle, share: 0.1}, "throttle=0.1 throttle=0"},
+	} {
+		t.Run(string(c.fault.act), func(t *testing.T) {
+			t.Parallel()
+			a, b, other := newPart("psp-1", "psp"), newPart("psp-2", "psp"), newPart("order-1", "order")
+			if err := c.fault.Inject(t.Context(), &Field{System: &fakeSystem{parts: []Part{a, b, other}}, Rand: draws(1, "")}); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.fault.Heal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.fault.Heal(t.Context()); err != nil { // once more does nothing
+				t.Fatal(err)
+			}
+			if a.all() != c.want || b.all() != c.want || other.all() != "" {
+				t.Errorf("%q, %q, another kind %q; want %q for both", a.all(), b.all(), other.all(), c.want)
+			}
+		})
+	}
+}
+
+// TestExperimentsAreWhole: every experiment says what it claims, and the names are theirs alone.
+func TestExperimentsAreWhole(t *testing.T) {
+	t.Parallel()
+	names := map[string]bool{}
+	for _, e := range Experiments(0) {
+		faulted := false
+		for _, p := range e.Phases {
+			faulted = faulted || len(p.Faults) > 0
+		}
+		if names[e.Name] || e.Hypothesis == "" || e.Blast == "" || e.Where == "" || !faulted || e.Load.Rate == 0 {
+			t.Errorf("%+v", e)
+		}
+		names[e.Name] = true
+	}
+}
