@@ -77,7 +77,7 @@ func (c Config) examineStore(ctx context.Context, service string, deps shop.Deps
 		f.Detail, f.Fix = err.Error(), "see store.dsn and secrets.store_password; the database must be there"
 		return f
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }() // nothing was written
 	var now time.Time
 	err = db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		if now, err = tx.Now(ctx); err != nil {

@@ -83,8 +83,8 @@ Exit codes: 0 all holds, 3 something does not, 5 something could not be told, 4 
 		if err != nil {
 			return &exit{code: ExitUnfit, err: err}
 		}
-		defer f.Close()
 		h, err := history.Parse(f)
+		_ = f.Close() // it was only read
 		if err != nil {
 			return &exit{code: ExitUnfit, err: err}
 		}

@@ -55,7 +55,8 @@ func (w *wire) request(ctx context.Context, r Request) (*http.Request, error) {
 	w.mu.Lock()
 	base, key := w.url, w.key
 	w.mu.Unlock()
-	method, path := http.MethodGet, ""
+	method := http.MethodGet
+	var path string
 	switch r.Do {
 	case Place:
 		method, path = http.MethodPost, "/v1/orders"

@@ -331,8 +331,7 @@ func (o *Outbox) unsent(ctx context.Context) (found []row, err error) {
 	if o.blocked > 0 {
 		query += ` AND NOT EXISTS (SELECT 1 FROM outbox_blocked b WHERE b.lane = outbox_unsent.lane)`
 	}
-	query = `WITH first AS MATERIALIZED (SELECT pos FROM outbox_unsent WHERE ` + query + ` ORDER BY pos LIMIT ?)
-		` + eventsOf + `first u JOIN outbox o ON o.pos = u.pos ORDER BY u.pos`
+	query = eventsOf + `(SELECT pos FROM outbox_unsent WHERE ` + query + ` ORDER BY pos LIMIT ?) u JOIN outbox o ON o.pos = u.pos ORDER BY u.pos`
 	args = append(args, o.cfg.Batch)
 	err = o.parts.DB.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		rows, err := tx.QueryReplanned(ctx, query, args...)

@@ -162,7 +162,9 @@ func TestRedriveBesideStart(t *testing.T) {
 				t.Fatal(err)
 			}
 			var n int
-			err := db.View(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error { return tx.QueryRow(ctx, `SELECT count(*) FROM calls`).Scan(&n) })
+			err := db.View(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+				return tx.QueryRow(ctx, `SELECT count(*) FROM calls`).Scan(&n)
+			})
 			if err != nil || n != step.waits {
 				t.Errorf("after %s of an order that is %s %d calls wait, want %d: %v", step.event.Type, step.event.Data, n, step.waits, err)
 			}

@@ -29,7 +29,7 @@ func events() []Mutant {
 		{Name: "poll-by-max-id", Proves: "I13", Breaks: "the relay remembers the highest position that it has read, and passes over one that commits later",
 			Edits: []Edit{
 				{outboxFile, "	blocked int64     // lanes", "	cursor  int64\n	blocked int64     // lanes"},
-				{relayFile, "` ORDER BY pos LIMIT ?)\n", "` AND pos > ? ORDER BY pos LIMIT ?)\n"},
+				{relayFile, "` ORDER BY pos LIMIT ?)", "` AND pos > ? ORDER BY pos LIMIT ?)"},
 				{relayFile, "args = append(args, o.cfg.Batch)", "args = append(args, o.cursor, o.cfg.Batch)"},
 				{relayFile, "	o.measure(rows)\n", "	o.measure(rows)\n	if len(rows) > 0 {\n		o.cursor = rows[len(rows)-1].pos\n	}\n"},
 			},

@@ -97,7 +97,7 @@ func (c *child) killed() bool {
 		return false
 	}
 	status, ok := exit.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+	return ok && status.Signal() == syscall.SIGKILL // -1 where no signal ended it
 }
 
 func (c *child) kill() {
