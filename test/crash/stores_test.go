@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"holdfast/check/audit"
+	_ "holdfast/embedded/sqlite" // the audit opens its files by the driver
 )
 
 // stores has the databases of the stopped process checked for what cannot be seen from outside.
