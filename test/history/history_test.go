@@ -18,6 +18,7 @@ import (
 	"holdfast/check/audit"
 	"holdfast/check/history"
 	"holdfast/check/sometimes"
+	_ "holdfast/embedded/sqlite" // the audit opens its files by the driver
 	"holdfast/test/fakes"
 )
 

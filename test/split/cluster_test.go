@@ -16,6 +16,7 @@ import (
 	"holdfast/check/chaos"
 	"holdfast/check/cluster"
 	"holdfast/client"
+	_ "holdfast/embedded/sqlite" // the audit opens its files by the driver
 	"holdfast/shop"
 	"holdfast/test/engines"
 	"holdfast/test/split"
