@@ -43,7 +43,7 @@ func is[T comparable](t *testing.T, what string, got, want T) {
 // ends them, and those before another try to store an outcome do not last at all.
 type steps struct {
 	fakes.RealClock
-	poll         time.Duration
+	poll, signs  time.Duration // the pauses: of a poll, and of a sign at most
 	asleep, wake chan struct{}
 	sign         chan time.Time
 	ahead        atomic.Int64 // of the real time
@@ -51,7 +51,12 @@ type steps struct {
 
 func (s *steps) Now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
-func (s *steps) Timer(time.Duration) (<-chan time.Time, func()) { return s.sign, func() {} }
+func (s *steps) Timer(d time.Duration) (<-chan time.Time, func()) {
+	if d > s.signs { // until the end of a life
+		return s.RealClock.Timer(d)
+	}
+	return s.sign, func() {}
+}
 
 func (s *steps) Sleep(ctx context.Context, d time.Duration) error {
 	if d != s.poll {
@@ -176,7 +181,7 @@ func each(t *testing.T, cfg calls.Config, c policy.Config, test func(t *testing.
 func newDesk(t *testing.T, db *sqldb.DB, cfg calls.Config, c policy.Config) *desk {
 	t.Helper()
 	deps := fakes.Deps(t)
-	d := &desk{t: t, db: db, cfg: cfg, came: make(chan calls.Call, 1000), clock: &steps{poll: cfg.Poll, asleep: make(chan struct{}), wake: make(chan struct{}), sign: make(chan time.Time)}}
+	d := &desk{t: t, db: db, cfg: cfg, came: make(chan calls.Call, 1000), clock: &steps{poll: cfg.Poll, signs: cfg.Alive / 4, asleep: make(chan struct{}), wake: make(chan struct{}), sign: make(chan time.Time)}}
 	d.policies = flow.Policies(t, deps)
 	d.psp = provider(t, d.policies, c)
 	d.answer = func(_ context.Context, c calls.Call, _ int) result { return settle(c.Key) }

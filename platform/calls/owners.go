@@ -34,6 +34,22 @@ func (r *Runner[B]) begin(sign time.Time) {
 	l.ctx, l.end = context.WithCancel(context.Background())
 	r.prolong(l, sign)
 	r.life.Store(l)
+	go r.watch(l)
+}
+
+// watch ends a life that no sign has prolonged in time, whatever keeps the next from being given: a commit whose
+// answer does not come is waited for.
+func (r *Runner[B]) watch(l *life) {
+	for left := l.until.Load().Sub(r.deps.Clock.Now()); left > 0; left = l.until.Load().Sub(r.deps.Clock.Now()) {
+		over, stop := r.deps.Clock.Timer(left)
+		select {
+		case <-over:
+		case <-l.ctx.Done():
+			stop()
+			return
+		}
+	}
+	l.end()
 }
 
 // prolong has a life go on from a sign. Another process takes over after Config.Alive, and a fifth of that is
@@ -81,7 +97,7 @@ func (r *Runner[B]) sign(ctx context.Context) time.Duration {
 			r.deps.Log.WarnContext(ctx, "no sign of life could be given: other processes take the calls over", "err", err)
 		}
 		return signPause
-	case !known || l.ctx.Err() != nil:
+	case !known || !r.lives(l): // or it was given too late
 		l.end()
 		r.begin(begun)
 	default:

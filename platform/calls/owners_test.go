@@ -101,6 +101,20 @@ func TestNoSign(t *testing.T) {
 	})
 }
 
+// TestStuckSign has the next sign of life never come to its end, as where a commit is not answered: what is under way
+// ends in time all the same.
+func TestStuckSign(t *testing.T) {
+	cfg := config("a")
+	cfg.Alive = time.Second
+	each(t, cfg, limits(), func(t *testing.T, d *desk) {
+		ended := held(d)
+		d.run()
+		d.enqueue(call("authorise", 1))
+		d.next(1)
+		untilEnded(t, ended)
+	})
+}
+
 // TestStoppedOwner leaves nothing behind that another would have to wait for.
 func TestStoppedOwner(t *testing.T) {
 	each(t, config("a"), limits(), func(t *testing.T, d *desk) {

@@ -109,12 +109,14 @@ func (c *Consumer) Ready(ctx context.Context) error { return c.source.Ready(ctx)
 
 // Run handles events until ctx ends; the batch being handled then is let finish.
 func (c *Consumer) Run(ctx context.Context) error {
+	purging, stop := context.WithCancel(ctx)
 	purged := make(chan struct{})
 	go func() {
 		defer close(purged)
-		purgeLoop(ctx, c.parts.Outbox, "deleting old inbox rows failed", c.Purge)
+		purgeLoop(purging, c.parts.Outbox, "deleting old inbox rows failed", c.Purge)
 	}()
 	err := c.source.Run(ctx, c.handle)
+	stop() // ctx goes on where the bus refuses the group
 	<-purged
 	return err
 }

@@ -157,3 +157,22 @@ func TestNewConsumerValidates(t *testing.T) {
 		}
 	})
 }
+
+// TestSessionRefused has the bus refuse the group, which ends the consumer: a process with one that does nothing would
+// look as if all were well.
+func TestSessionRefused(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, 1, func(t *testing.T, open stores.Open, b *someBus) {
+		db := open(t, outbox.Migrations())
+		cfg := busConfig(b)
+		cfg.Session = 500 * time.Millisecond
+		c, err := outbox.NewConsumer(consumerConfig(), outbox.ConsumerParts{DB: db, Outbox: newOutbox(t, fast("x"), outbox.Parts{DB: db, Producer: newSender()}),
+			Bus: cfg, Deps: fakes.Deps(t), Tel: telemetry.Nop()}, func(context.Context, *sqldb.Tx, []shop.Event) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Run(testContext(t)); shop.KindOf(err) != shop.Invalid {
+			t.Errorf("got %v", err)
+		}
+	})
+}

@@ -123,6 +123,8 @@ func stateUnavailable(state string) string {
 	switch state {
 	case "25006":
 		return msgReadOnly
+	case "25P03": // idle_in_transaction_session_timeout: we stood still for idleLimit
+		return msgLost
 	case "53100":
 		return msgFull
 	case "40001", "40P01", "55P03":

@@ -22,6 +22,7 @@ const (
 	connectTime     = 5 * time.Second
 	commitTime      = 5 * time.Second
 	rollbackTime    = time.Second
+	idleLimit       = 5 * time.Second  // in a transaction
 	connLifetime    = 30 * time.Minute // so that connections spread again after a failover
 	maxPGStatements = 128              // prepared on each connection; lists of every length make many texts
 
@@ -59,7 +60,7 @@ func openPostgres(ctx context.Context, cfg Config, deps shop.Deps) (*postgresDB,
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "holdfast"
 	}
-	db := &postgresDB{config: config, deps: deps, db: stdlib.OpenDB(*config)}
+	db := &postgresDB{config: config, deps: deps, db: stdlib.OpenDB(*config, stdlib.OptionAfterConnect(setIdleLimit))}
 	n := cfg.MaxConns
 	if n == 0 {
 		n = postgresConns
@@ -73,6 +74,13 @@ func openPostgres(ctx context.Context, cfg Config, deps shop.Deps) (*postgresDB,
 		return nil, err
 	}
 	return db, nil
+}
+
+// setIdleLimit has the server end a session that leaves it in the middle of a transaction: a process that hangs, or a
+// link that is gone, would otherwise keep its locks from all others.
+func setIdleLimit(ctx context.Context, c *pgx.Conn) error {
+	_, err := c.Exec(ctx, "SET idle_in_transaction_session_timeout = "+strconv.FormatInt(idleLimit.Milliseconds(), 10))
+	return err
 }
 
 // check makes sure that the server is one on which the promises hold.

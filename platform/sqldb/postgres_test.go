@@ -52,6 +52,7 @@ func TestPostgresRetries(t *testing.T) {
 		{"out of disk", "53100", 1000, false, 1, shop.Unavailable, false},
 		{"shutting down", "57P01", 1000, false, 1, shop.Unavailable, false},
 		{"read-only", "25006", 1000, false, 1, shop.Unavailable, false},
+		{"idle in a transaction", "25P03", 1000, false, 1, shop.Unavailable, false},
 		{"too many connections", "53300", 1000, false, 1, shop.Unavailable, false},
 	}
 	db := openPostgres(t, postgres.DSN(t), fakes.Deps(t))
@@ -86,6 +87,17 @@ func TestPostgresRetries(t *testing.T) {
 }
 
 // TestPostgresDeadlock has two transactions lock two rows crosswise.
+func TestPostgresIdleLimit(t *testing.T) {
+	t.Parallel()
+	db := openPostgres(t, postgres.DSN(t), fakes.Deps(t))
+	limit := ""
+	if err := db.View(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+		return tx.QueryRow(ctx, "SELECT current_setting('idle_in_transaction_session_timeout')").Scan(&limit)
+	}); err != nil || limit != "5s" {
+		t.Errorf("a session may be idle in a transaction for %q, %v", limit, err)
+	}
+}
+
 func TestPostgresDeadlock(t *testing.T) {
 	t.Parallel()
 	db := openPostgres(t, postgres.DSN(t), fakes.Deps(t))

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -18,6 +19,7 @@ type state struct {
 	Stock         shop.ReservationStatus `json:"stock,omitempty"`
 	Parcel        shop.ShipmentStatus    `json:"parcel,omitempty"`
 	PaymentReason shop.Reason            `json:"payment_reason,omitempty"`
+	Declined      shop.Reason            `json:"declined,omitempty"` // why the payment was given up, whatever has become of it since
 	ParcelReason  shop.Reason            `json:"parcel_reason,omitempty"`
 	HoldExpiresAt time.Time              `json:"hold_expires_at,omitzero"`
 	Undo          shop.Reason            `json:"undo,omitempty"`           // why it is being undone
@@ -86,6 +88,9 @@ func (st *state) foldPayment(d shop.PaymentData) bool {
 		return false
 	}
 	st.Order.Payment, st.PaymentReason, st.HoldExpiresAt = p, d.Reason, d.HoldExpiresAt
+	if d.Status == shop.PaymentDeclined {
+		st.Declined = d.Reason
+	}
 	return true
 }
 
@@ -114,10 +119,9 @@ func (st *state) undone() bool {
 }
 
 // declined tells whether the order was given up for want of money. A success that the provider reports later is
-// given back, and may be known before the stock is released: then the payment is not declined any more.
+// given back, and may be known, or an operator's, before the stock is released: the payment is not declined then.
 func (st *state) declined() bool {
-	return st.Order.Payment.Status == shop.PaymentDeclined ||
-		st.Order.Payment.Status.Closed() && (st.PaymentReason == shop.ReasonPaymentDeclined || st.PaymentReason == shop.ReasonPaymentUnavailable)
+	return st.Order.Payment.Status == shop.PaymentDeclined || st.Declined != "" && st.Order.Payment.Status.Closed()
 }
 
 // parked tells whether a step waits for an operator.
@@ -140,7 +144,7 @@ func (st *state) outcome() (shop.OrderStatus, shop.Reason) {
 	case st.Stock == shop.StockRejected:
 		return shop.Rejected, shop.ReasonOutOfStock // no later step was taken
 	case st.declined() && st.Stock == shop.StockReleased:
-		return shop.Rejected, st.PaymentReason
+		return shop.Rejected, cmp.Or(st.Declined, st.PaymentReason)
 	case st.Parcel == shop.ShipmentRejected && st.undone():
 		return shop.Rejected, st.ParcelReason
 	case st.arranged() && st.Parcel == shop.ShipmentDispatched && st.Order.Payment.Status == shop.PaymentCaptured && st.Stock == shop.StockShipped:

@@ -215,6 +215,7 @@ func (w *World) rest() int {
 
 // settle waits until no order is on its way, or ctx ends.
 func (w *World) settle(ctx context.Context, api *client.Client) (left int, err error) {
+	quiet := false // and it was, before a quietTime
 	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
 		left = 0
 		for _, status := range []shop.OrderStatus{shop.Pending, shop.Cancelling, shop.Confirmed} {
@@ -226,9 +227,13 @@ func (w *World) settle(ctx context.Context, api *client.Client) (left int, err e
 				break
 			}
 		}
-		if left == 0 {
-			time.Sleep(quietTime)
+		switch {
+		case left > 0:
+			quiet = false
+		case quiet:
 			return 0, nil
+		default: // a request that came before a hang may be carried out after it
+			quiet, wait = true, quietTime
 		}
 		time.Sleep(wait)
 	}
