@@ -57,6 +57,7 @@ func eventsOutOfOrder(t *testing.T, s *system) string {
 	if _, err := s.CancelOrder(t.Context(), client.NewKey(), undone.ID); err != nil {
 		t.Fatal(err)
 	}
+	s.until(t, undone.ID, shop.Cancelled) // and what it held is released: the item is the other's, too
 	var ends []string
 	for _, id := range []shop.OrderID{done.ID, undone.ID} {
 		last := fulfilled
