@@ -159,8 +159,9 @@ func (r *Runner[B]) insert(ctx context.Context, tx *sqldb.Tx, now time.Time, chu
 		args = append(args, c.Key, string(c.OrderID), c.Kind, string(c.Request), c.TraceParent, begun, owner,
 			sqldb.Micros(lease), sqldb.Micros(now), sqldb.Micros(now))
 	}
+	values, args := tx.Values(columns, args)
 	rows, err := tx.Query(ctx, `INSERT INTO calls (key, order_id, kind, request, traceparent, begun, owner, lease_until, next_at, first_at)
-		VALUES `+sqldb.Rows(len(chunk), columns)+` ON CONFLICT (key) DO NOTHING RETURNING key`, args...)
+		`+values+` ON CONFLICT (key) DO NOTHING RETURNING key`, args...)
 	if err != nil {
 		return err
 	}

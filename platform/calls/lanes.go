@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"strings"
 
 	"holdfast/platform/sqldb"
 	"holdfast/resilience"
@@ -190,27 +191,41 @@ const lateWhere = ` FROM calls WHERE kind = ? AND parked = 0 AND next_at > ?`
 
 // due returns the kinds that have due calls and room for them.
 func (r *Runner[B]) due(ctx context.Context) (kinds []string, err error) {
+	var asked []string
+	for _, l := range r.lanes {
+		for _, k := range l.kinds {
+			if l.room(k, 0) > 0 {
+				asked = append(asked, k.name)
+			}
+		}
+	}
+	if len(asked) == 0 {
+		return nil, nil
+	}
 	err = r.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		kinds = kinds[:0] // it may run again
 		now, err := tx.Now(ctx)
 		if err != nil {
 			return err
 		}
-		for _, l := range r.lanes {
-			for _, k := range l.kinds {
-				if l.room(k, 0) <= 0 {
-					continue
-				}
-				var n int
-				if err := tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT 1`+dueWhere+` LIMIT 1) one`, k.name, sqldb.Micros(now), sqldb.Micros(now)).Scan(&n); err != nil {
-					return err
-				}
-				if n > 0 {
-					kinds = append(kinds, k.name)
-				}
-			}
+		var args []any
+		for i, name := range asked {
+			args = append(args, i, name, sqldb.Micros(now), sqldb.Micros(now))
 		}
-		return nil
+		query := strings.TrimSuffix(strings.Repeat(`SELECT CAST(? AS INTEGER) WHERE EXISTS (SELECT 1`+dueWhere+`) UNION ALL `, len(asked)), ` UNION ALL `)
+		rows, err := tx.Query(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		kinds = kinds[:0] // it may run again
+		for rows.Next() {
+			var i int
+			if err := rows.Scan(&i); err != nil {
+				return err
+			}
+			kinds = append(kinds, asked[i])
+		}
+		return rows.Err()
 	})
 	return kinds, err
 }

@@ -329,7 +329,7 @@ func (r *Runner[B]) settle(batch []outcome[B]) error {
 		if err := record(ctx, tx, batch); err != nil {
 			return err
 		}
-		var done []any // keys
+		var done []string // keys
 		var ids []shop.OrderID
 		for _, o := range batch {
 			switch {
@@ -348,7 +348,8 @@ func (r *Runner[B]) settle(batch []outcome[B]) error {
 			ids = append(ids, o.call.OrderID)
 		}
 		if len(done) > 0 {
-			if _, err := tx.Exec(ctx, `DELETE FROM calls WHERE key IN `+sqldb.In(len(done)), done...); err != nil {
+			where, args := sqldb.Among(tx, "key", done)
+			if _, err := tx.Exec(ctx, `DELETE FROM calls WHERE `+where, args...); err != nil {
 				return err
 			}
 		}
@@ -423,7 +424,7 @@ func record[B any](ctx context.Context, tx *sqldb.Tx, batch []outcome[B]) error 
 	if len(args) == 0 {
 		return nil
 	}
-	_, err := tx.Exec(ctx, `INSERT INTO call_attempts (order_id, at, operation, number, outcome, code, reference, trace_id)
-		VALUES `+sqldb.Rows(len(args)/columns, columns), args...)
+	values, args := tx.Values(columns, args)
+	_, err := tx.Exec(ctx, `INSERT INTO call_attempts (order_id, at, operation, number, outcome, code, reference, trace_id) `+values, args...)
 	return err
 }

@@ -4,6 +4,7 @@
 package idem
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"embed"
@@ -12,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"holdfast/platform/sqldb"
@@ -86,6 +88,95 @@ func Find[T any](ctx context.Context, db *sqldb.DB, s Scope, cmd any) (answer T,
 		return err
 	})
 	return answer, found, err
+}
+
+// Command is one of several that are carried out in one transaction. Its answer, of type T, has to be known before
+// anything is written.
+type Command[T any] struct {
+	Scope
+	Cmd    any
+	Answer T // that of the first time
+
+	// What Claim found.
+	Replayed bool  // Answer is the stored one: the command was carried out before
+	Err      error // KeyReused, or why the stored answer cannot be read
+}
+
+// Fresh tells whether the command is to be carried out.
+func (c *Command[T]) Fresh() bool { return !c.Replayed && c.Err == nil }
+
+// Claim stores the keys and answers of commands in tx, which has to carry out those that are Fresh then. Cmd and T go
+// through encoding/json. Where another transaction claims the same key it waits for the outcome of that.
+func Claim[T any](ctx context.Context, tx *sqldb.Tx, commands []*Command[T]) error {
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return err
+	}
+	// In one order, as all do who wait for each other here. The first of a key is the one that is carried out.
+	sorted := slices.Clone(commands)
+	slices.SortStableFunc(sorted, func(a, b *Command[T]) int { return compare(a.Scope, b.Scope) })
+	firsts := slices.CompactFunc(slices.Clone(sorted), func(a, b *Command[T]) bool { return a.Scope == b.Scope })
+	claimed := make(map[Scope]*Command[T], len(firsts))
+	for from, to := range tx.Pieces(len(firsts)) {
+		if err := claim(ctx, tx, sqldb.Micros(now), firsts[from:to], claimed); err != nil {
+			return err
+		}
+	}
+	for _, c := range sorted {
+		if claimed[c.Scope] == c {
+			continue
+		}
+		hash, err := digest(c.Cmd)
+		if err != nil {
+			return err
+		}
+		c.Replayed, c.Err = find(ctx, tx, c.Scope, hash, &c.Answer)
+		switch {
+		case c.Err != nil && shop.KindOf(c.Err) != shop.KeyReused:
+			return c.Err
+		case c.Err == nil && !c.Replayed:
+			return shop.Wrap(shop.KeyInProgress, "idem.Claim", "a request with this Idempotency-Key was still running; send it again", errTaken)
+		}
+	}
+	return nil
+}
+
+// claim inserts the keys that are not there, and notes whose they are.
+func claim[T any](ctx context.Context, tx *sqldb.Tx, now int64, commands []*Command[T], claimed map[Scope]*Command[T]) error {
+	const columns = 6
+	args := make([]any, 0, columns*len(commands))
+	byScope := make(map[Scope]*Command[T], len(commands))
+	for _, c := range commands {
+		hash, err := digest(c.Cmd)
+		if err != nil {
+			return err
+		}
+		answer, err := json.Marshal(c.Answer)
+		if err != nil {
+			return fmt.Errorf("encode answer: %w", err)
+		}
+		args = append(args, string(c.Caller), c.Route, c.Key, hash, string(answer), now)
+		byScope[c.Scope] = c
+	}
+	values, args := tx.Values(columns, args)
+	rows, err := tx.Query(ctx, `INSERT INTO idempotency (caller, route, key, hash, answer, created_at) `+values+`
+		ON CONFLICT (caller, route, key) DO NOTHING RETURNING caller, route, key`, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var s Scope
+		if err := rows.Scan(&s.Caller, &s.Route, &s.Key); err != nil {
+			return err
+		}
+		claimed[s] = byScope[s]
+	}
+	return rows.Err()
+}
+
+func compare(a, b Scope) int {
+	return cmp.Or(cmp.Compare(a.Caller, b.Caller), cmp.Compare(a.Route, b.Route), cmp.Compare(a.Key, b.Key))
 }
 
 // Purge deletes answers that are older than Retention, a batch at a time, and returns how many.

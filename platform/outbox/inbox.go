@@ -13,9 +13,6 @@ import (
 	"holdfast/shop"
 )
 
-// noteRows bounds one INSERT into the inbox. It is a power of two, see pieces.
-const noteRows = 256
-
 // note writes the ids of items to the inbox and returns those that were not there, in their order.
 func (c *Consumer) note(ctx context.Context, tx *sqldb.Tx, items []item) ([]item, error) {
 	now, err := tx.Now(ctx)
@@ -23,13 +20,14 @@ func (c *Consumer) note(ctx context.Context, tx *sqldb.Tx, items []item) ([]item
 		return nil, err
 	}
 	fresh := make(map[string]bool, len(items))
-	args := make([]any, 0, 3*min(len(items), noteRows))
-	for from, to := range pieces(len(items), noteRows) {
-		args = args[:0]
+	const columns = 3
+	for from, to := range tx.Pieces(len(items)) {
+		args := make([]any, 0, columns*(to-from))
 		for i := from; i < to; i++ {
 			args = append(args, c.cfg.Name, items[i].id, sqldb.Micros(now))
 		}
-		rows, err := tx.Query(ctx, `INSERT INTO inbox (consumer, event_id, at) VALUES `+sqldb.Rows(to-from, 3)+`
+		values, args := tx.Values(columns, args)
+		rows, err := tx.Query(ctx, `INSERT INTO inbox (consumer, event_id, at) `+values+`
 			ON CONFLICT (consumer, event_id) DO NOTHING RETURNING event_id`, args...)
 		if err != nil {
 			return nil, fmt.Errorf("inbox: %w", err)

@@ -40,9 +40,6 @@ func Migrations() fs.FS {
 // part of what is stored.
 const slots = 16
 
-// insertRows bounds one INSERT. It is a power of two, see pieces.
-const insertRows = 64
-
 // Sender sends events and returns an error slot for each, in order. bus.Producer is one.
 type Sender interface {
 	Send(ctx context.Context, events []shop.Event) []error
@@ -226,7 +223,7 @@ func (o *Outbox) Append(ctx context.Context, tx *sqldb.Tx, events ...shop.Event)
 			e.TraceParent = trace
 		}
 	}
-	for from, to := range pieces(len(events), insertRows) {
+	for from, to := range tx.Pieces(len(events)) {
 		if err := insert(ctx, tx, events[from:to]); err != nil {
 			return fmt.Errorf("write events: %w", err)
 		}
@@ -252,13 +249,18 @@ func insert(ctx context.Context, tx *sqldb.Tx, events []shop.Event) error {
 		args = append(args, string(e.ID), slotOf(e.OrderID), e.Topic, string(e.OrderID), e.Version, string(e.Type),
 			e.Source, sqldb.Micros(e.Time), e.TraceParent, headers, data)
 	}
-	rows, err := tx.Query(ctx, `INSERT INTO outbox (event_id, slot, topic, key, version, type, source, time, traceparent, headers, data)
-		VALUES `+sqldb.Rows(len(events), columns)+` RETURNING pos, slot, topic, key`, args...)
+	values, args := tx.Values(columns, args)
+	text := `INSERT INTO outbox (event_id, slot, topic, key, version, type, source, time, traceparent, headers, data) ` + values + ` RETURNING pos, slot, topic, key`
+	if tx.Dialect() == sqldb.Postgres { // in one round trip
+		_, err := tx.Exec(ctx, `WITH e AS (`+text+`) INSERT INTO outbox_unsent (pos, slot, lane) SELECT pos, slot, topic || '/' || key FROM e`, args...)
+		return err
+	}
+	rows, err := tx.Query(ctx, text, args...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	unsent := args[:0]
+	var unsent []any
 	for rows.Next() {
 		var pos, slot int64
 		var topic, key string
@@ -273,7 +275,8 @@ func insert(ctx context.Context, tx *sqldb.Tx, events []shop.Event) error {
 	if err := rows.Close(); err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO outbox_unsent (pos, slot, lane) VALUES `+sqldb.Rows(len(events), 3), unsent...)
+	values, unsent = tx.Values(3, unsent)
+	_, err = tx.Exec(ctx, `INSERT INTO outbox_unsent (pos, slot, lane) `+values, unsent...)
 	return err
 }
 
@@ -285,7 +288,7 @@ func encodeHeaders(h map[string]string) (string, error) {
 	return string(b), err
 }
 
-// laneOf names what is sent in order: the events of a key on a topic. A dead letter that cannot be sent
+// laneOf names what is sent in order: the events of a key on a topic, as insert also does. A dead letter that cannot be sent
 // must not hold up the order's other events.
 func laneOf(topic, key string) string { return topic + "/" + key }
 

@@ -319,7 +319,8 @@ func (o *Outbox) linger(ctx context.Context) (longer context.Context, end func()
 const eventsOf = `SELECT u.pos, o.event_id, o.topic, o.key, o.version, o.type, o.source, o.time, o.traceparent, o.headers, o.data FROM `
 
 // unsent reads the oldest events of our slots whose lanes are not blocked. Their positions are chosen before the
-// events are looked up: PostgreSQL would otherwise look up all that wait, and sort them.
+// events are looked up: PostgreSQL would otherwise look up all that wait, and sort them. It looks each up by its key:
+// OFFSET keeps it from reading the whole table beside the list instead, which is what it would do while that is small.
 func (o *Outbox) unsent(ctx context.Context) (found []row, err error) {
 	query, args := `1 = 1`, make([]any, 0, slots+1)
 	if len(o.lease.held) < slots {
@@ -331,7 +332,11 @@ func (o *Outbox) unsent(ctx context.Context) (found []row, err error) {
 	if o.blocked > 0 {
 		query += ` AND NOT EXISTS (SELECT 1 FROM outbox_blocked b WHERE b.lane = outbox_unsent.lane)`
 	}
-	query = eventsOf + `(SELECT pos FROM outbox_unsent WHERE ` + query + ` ORDER BY pos LIMIT ?) u JOIN outbox o ON o.pos = u.pos ORDER BY u.pos`
+	events := `JOIN outbox o ON o.pos = u.pos`
+	if o.parts.DB.Dialect() == sqldb.Postgres {
+		events = `CROSS JOIN LATERAL (SELECT * FROM outbox WHERE pos = u.pos OFFSET 0) o`
+	}
+	query = eventsOf + `(SELECT pos FROM outbox_unsent WHERE ` + query + ` ORDER BY pos LIMIT ?) u ` + events + ` ORDER BY u.pos`
 	args = append(args, o.cfg.Batch)
 	err = o.parts.DB.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		rows, err := tx.QueryReplanned(ctx, query, args...)

@@ -1,11 +1,7 @@
 package outbox
 
-import "iter"
-
-// Statements with lists of every length would be many texts, and each has to be prepared anew. So lists
-// come in powers of two: a list for IN repeats its last value, and rows are inserted piece by piece.
-
-// padded returns values as arguments for IN, none for none.
+// padded returns values as arguments for IN, none for none. Statements with lists of every length would be many texts,
+// and each has to be prepared anew: so the last value is repeated up to a power of two.
 func padded(values []int64) []any {
 	if len(values) == 0 {
 		return nil
@@ -19,21 +15,6 @@ func padded(values []int64) []any {
 		args[i] = values[min(i, len(values)-1)]
 	}
 	return args
-}
-
-// pieces divides n rows into [from, to) of at most limit, a power of two.
-func pieces(n, limit int) iter.Seq2[int, int] {
-	return func(yield func(from, to int) bool) {
-		for from, size := 0, limit; from < n; {
-			for size > n-from {
-				size /= 2
-			}
-			if !yield(from, from+size) {
-				return
-			}
-			from += size
-		}
-	}
 }
 
 // short cuts s to n bytes at most.

@@ -39,11 +39,8 @@ func itemsBySKU(ctx context.Context, tx *sqldb.Tx, skus []shop.SKU, lock bool) (
 		suffix = " FOR UPDATE"
 	}
 	for chunk := range slices.Chunk(skus, 500) {
-		args := make([]any, len(chunk))
-		for i, s := range chunk {
-			args[i] = string(s)
-		}
-		rows, err := tx.Query(ctx, `SELECT `+itemColumns+` FROM items WHERE sku IN `+sqldb.In(len(chunk))+` ORDER BY sku`+suffix, args...)
+		where, args := sqldb.Among(tx, "sku", chunk)
+		rows, err := tx.Query(ctx, `SELECT `+itemColumns+` FROM items WHERE `+where+` ORDER BY sku`+suffix, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -97,13 +94,14 @@ func insertMovements(ctx context.Context, tx *sqldb.Tx, ms []movement) error {
 	if err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(ms, 100) {
-		args := make([]any, 0, 7*len(chunk))
-		for _, m := range chunk {
+	const columns = 7
+	for from, to := range tx.Pieces(len(ms)) {
+		args := make([]any, 0, columns*(to-from))
+		for _, m := range ms[from:to] {
 			args = append(args, string(m.sku), sqldb.Micros(now), m.kind, m.onHand, m.reserved, string(m.orderID), m.reference)
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO movements (sku, at, kind, on_hand_delta, reserved_delta, order_id, reference)
-			VALUES `+sqldb.Rows(len(chunk), 7), args...); err != nil {
+		values, args := tx.Values(columns, args)
+		if _, err := tx.Exec(ctx, `INSERT INTO movements (sku, at, kind, on_hand_delta, reserved_delta, order_id, reference) `+values, args...); err != nil {
 			return err
 		}
 	}
@@ -125,12 +123,9 @@ func reservationsOf(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID) (map[
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	for chunk := range slices.Chunk(slices.Compact(ids), 500) {
-		args := make([]any, len(chunk))
-		for i, id := range chunk {
-			args[i] = string(id)
-		}
+		where, args := sqldb.Among(tx, "order_id", chunk)
 		rows, err := tx.Query(ctx, `SELECT order_id, id, status, reason, lines, expires_at, kept, version, rev
-			FROM reservations WHERE order_id IN `+sqldb.In(len(chunk))+` ORDER BY order_id FOR UPDATE`, args...)
+			FROM reservations WHERE `+where+` ORDER BY order_id FOR UPDATE`, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -166,8 +161,10 @@ func saveReservations(ctx context.Context, tx *sqldb.Tx, rs []*reservation) erro
 	if err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(rs, 50) {
-		args := make([]any, 0, 10*len(chunk))
+	const columns = 10
+	for from, to := range tx.Pieces(len(rs)) {
+		chunk := rs[from:to]
+		args := make([]any, 0, columns*len(chunk))
 		for _, r := range chunk {
 			lines, err := json.Marshal(r.Lines)
 			if err != nil {
@@ -180,8 +177,9 @@ func saveReservations(ctx context.Context, tx *sqldb.Tx, rs []*reservation) erro
 			args = append(args, string(r.OrderID), string(r.ID), string(r.Status), string(r.Reason), string(lines),
 				sqldb.Micros(r.ExpiresAt), kept, r.version, r.rev+1, sqldb.Micros(now))
 		}
+		values, args := tx.Values(columns, args)
 		n, err := tx.Exec(ctx, `INSERT INTO reservations (order_id, id, status, reason, lines, expires_at, kept, version, rev, updated_at)
-			VALUES `+sqldb.Rows(len(chunk), 10)+` ON CONFLICT (order_id) DO UPDATE SET status = excluded.status,
+			`+values+` ON CONFLICT (order_id) DO UPDATE SET status = excluded.status,
 			reason = excluded.reason, lines = excluded.lines, expires_at = excluded.expires_at, kept = excluded.kept,
 			version = excluded.version, rev = excluded.rev, updated_at = excluded.updated_at
 			WHERE reservations.rev = excluded.rev - 1`, args...)

@@ -107,11 +107,21 @@ func (b *batch) redrive(r *row, traceParent string) error {
 	return b.emit(r, shop.EventOrderRedriven, traceParent)
 }
 
-// emit says r's state under its next version.
-func (b *batch) emit(r *row, t shop.EventType, traceParent string) error {
+// next gives r its next version.
+func (r *row) next(now time.Time) {
 	r.dirty = true
 	r.Order.Version++
-	r.Order.UpdatedAt = b.now
+	r.Order.UpdatedAt = now
+}
+
+// emit says r's state under its next version.
+func (b *batch) emit(r *row, t shop.EventType, traceParent string) error {
+	r.next(b.now)
+	return b.say(r, t, traceParent)
+}
+
+// say says r's state.
+func (b *batch) say(r *row, t shop.EventType, traceParent string) error {
 	d := shop.OrderData{Order: r.Order, Undo: r.Undo != ""}
 	if t == shop.EventOrderPlaced || t == shop.EventOrderRedriven {
 		d.Brief = r.brief(r.caller)

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"context"
 
 	"holdfast/platform/idem"
@@ -60,23 +61,58 @@ func (s *Service) Cancel(ctx context.Context, by shop.Request, id shop.OrderID) 
 // AllowDispatch implements shop.Orders. The order's row is where a dispatch and a cancel meet, so
 // exactly one of them wins.
 func (s *Service) AllowDispatch(ctx context.Context, id shop.OrderID) error {
-	const op = "order.AllowDispatch"
-	_, err := s.change(ctx, id, op, func(b *batch, r *row) error {
-		switch {
-		case r.DispatchBegun:
-			return nil
-		case r.Undo != "" || r.Order.Status.Final():
-			return shop.E(shop.Conflict, op, "the order is being undone or has ended; the parcel must not leave")
-		case !r.arranged():
-			return shop.E(shop.NotYet, op, "not every step of the order is known to be taken yet; ask again")
+	refused, err := s.dispatching.Do(ctx, dispatch{id: id, traceParent: telemetry.TraceParent(ctx)})
+	return cmp.Or(err, refused)
+}
+
+// dispatch is an order whose parcel is about to leave.
+type dispatch struct {
+	id          shop.OrderID
+	traceParent string
+}
+
+// allowAll is AllowDispatch for many orders; it returns why a parcel must not leave, or nil, for each.
+func (s *Service) allowAll(ctx context.Context, tx *sqldb.Tx, dispatches []dispatch) ([]error, error) {
+	ids := make([]shop.OrderID, len(dispatches))
+	for i, d := range dispatches {
+		ids[i] = d.id
+	}
+	b, err := s.load(ctx, tx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	refused := make([]error, len(dispatches))
+	for i, d := range dispatches {
+		r := b.rows[d.id]
+		if refused[i] = mayDispatch(r); refused[i] != nil || r.DispatchBegun {
+			continue
 		}
 		r.DispatchBegun = true
 		b.progress(r, "")
 		r.settle()
 		r.moved = false // this event says it
-		return b.emit(r, shop.EventOrderDispatchBegun, telemetry.TraceParent(ctx))
-	})
-	return err
+		if err := b.emit(r, shop.EventOrderDispatchBegun, d.traceParent); err != nil {
+			return nil, err
+		}
+	}
+	return refused, b.save(ctx, tx)
+}
+
+// mayDispatch tells why the parcel of an order must not leave.
+func mayDispatch(r *row) error {
+	const op = "order.AllowDispatch"
+	switch {
+	case r == nil:
+		return notFound(op)
+	case r.DispatchBegun:
+		return nil
+	case r.Undo != "" || r.Order.Status.Final():
+		return shop.E(shop.Conflict, op, "the order is being undone or has ended; the parcel must not leave")
+	case !r.arranged():
+		return shop.E(shop.NotYet, op, "not every step of the order is known to be taken yet; ask again")
+	default:
+		return nil
+	}
 }
 
 // Expire implements shop.Orders.

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"holdfast/platform/idem"
 	"holdfast/platform/sqldb"
@@ -41,34 +42,68 @@ func (s *Service) Place(ctx context.Context, by shop.Request, cmd shop.PlaceOrde
 		}
 		return o, found, err
 	}
-	o, replayed, err := idem.Do(ctx, s.db, scope, cmd, func(ctx context.Context, tx *sqldb.Tx) (shop.Order, error) {
-		return s.insert(ctx, tx, by.Caller, cmd, o, named)
-	})
+	if named == "" {
+		o.Saga = ""
+	}
+	placed, err := s.placing.Do(ctx, placement{scope: scope, cmd: cmd, order: o, traceParent: telemetry.TraceParent(ctx)})
+	if err == nil {
+		err = placed.Err
+	}
 	if err == nil {
 		s.shedder.recent.add(by.Caller, by.Key)
 	}
-	return o, replayed, err
+	return placed.Answer, placed.Replayed, err
 }
 
-// insert stores the order and says that it was placed, which starts its saga. named is the style that the
-// request named, if it did.
-func (s *Service) insert(ctx context.Context, tx *sqldb.Tx, caller shop.Caller, cmd shop.PlaceOrder, o shop.Order, named shop.SagaStyle) (shop.Order, error) {
+// placement is an order to be placed. Its saga is empty where the configuration decides.
+type placement struct {
+	scope       idem.Scope
+	cmd         shop.PlaceOrder
+	order       shop.Order
+	traceParent string
+}
+
+// placed is an order with the key under which it was placed.
+type placed = idem.Command[shop.Order]
+
+// placeAll stores orders and says that they were placed, which starts their sagas.
+func (s *Service) placeAll(ctx context.Context, tx *sqldb.Tx, placements []placement) ([]*placed, error) {
 	now, err := tx.Now(ctx)
 	if err != nil {
-		return o, err
+		return nil, err
 	}
+	rows, all := make([]*row, len(placements)), make([]*placed, len(placements))
+	for i, p := range placements {
+		rows[i] = s.open(now, p)
+		all[i] = &placed{Scope: p.scope, Cmd: p.cmd, Answer: rows[i].Order}
+	}
+	if err := idem.Claim(ctx, tx, all); err != nil {
+		return nil, err
+	}
+	b := &batch{s: s, now: now, rows: make(map[shop.OrderID]*row, len(rows))}
+	for i, r := range rows {
+		if !all[i].Fresh() {
+			continue
+		}
+		b.rows[r.Order.ID] = r
+		if err := b.say(r, shop.EventOrderPlaced, placements[i].traceParent); err != nil {
+			return nil, err
+		}
+	}
+	return all, b.save(ctx, tx)
+}
+
+// open makes the row of a new order.
+func (s *Service) open(now time.Time, p placement) *row {
+	o := p.order
 	o.ID = shop.OrderID(s.deps.IDs.New(shop.OrderPrefix))
 	o.CreatedAt = now
-	if named == "" {
+	if o.Saga == "" {
 		o.Saga = s.cfg.Saga.style(o.ID)
 	}
-	r := &row{caller: caller, state: state{Order: o, ShipTo: cmd.ShippingAddress, PaymentMethod: cmd.PaymentMethod, ProgressAt: now}}
-	b := &batch{s: s, now: now, rows: map[shop.OrderID]*row{o.ID: r}}
-	if err := b.emit(r, shop.EventOrderPlaced, telemetry.TraceParent(ctx)); err != nil {
-		return o, err
-	}
-	err = b.save(ctx, tx)
-	return r.Order, err
+	r := &row{caller: p.scope.Caller, state: state{Order: o, ShipTo: p.cmd.ShippingAddress, PaymentMethod: p.cmd.PaymentMethod, ProgressAt: now}}
+	r.next(now)
+	return r
 }
 
 // style is how the steps of an order that names none are driven.

@@ -66,6 +66,8 @@ type Service struct {
 	hub          *hub
 	shedder      *shedder
 	consumer     *outbox.Consumer
+	placing      *sqldb.Batcher[placement, *placed]
+	dispatching  *sqldb.Batcher[dispatch, error]
 }
 
 var _ shop.Orders = (*Service)(nil)
@@ -84,6 +86,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if s.metrics, err = newMetrics(p.Tel.Meter, s); err != nil {
 		return nil, err
 	}
+	s.placing, s.dispatching = sqldb.NewBatcher(p.DB, s.placeAll), sqldb.NewBatcher(p.DB, s.allowAll)
 	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types},
 		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
 	return s, err

@@ -28,11 +28,8 @@ func rowsOf(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID, lock string) 
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	for chunk := range slices.Chunk(slices.Compact(ids), 500) {
-		args := make([]any, len(chunk))
-		for i, id := range chunk {
-			args[i] = string(id)
-		}
-		rows, err := tx.Query(ctx, `SELECT caller, rev, deadline, doc FROM orders WHERE order_id IN `+sqldb.In(len(chunk))+` ORDER BY order_id`+lock, args...)
+		where, args := sqldb.Among(tx, "order_id", chunk)
+		rows, err := tx.Query(ctx, `SELECT caller, rev, deadline, doc FROM orders WHERE `+where+` ORDER BY order_id`+lock, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -70,7 +67,8 @@ func scanRows(rows *sql.Rows) ([]*row, error) {
 // whole.
 func saveRows(ctx context.Context, tx *sqldb.Tx, cfg Config, list []*row) error {
 	const columns = 9
-	for chunk := range slices.Chunk(list, 64) {
+	for from, to := range tx.Pieces(len(list)) {
+		chunk := list[from:to]
 		args := make([]any, 0, columns*len(chunk))
 		for _, r := range chunk {
 			doc, err := json.Marshal(&r.state)
@@ -81,8 +79,9 @@ func saveRows(ctx context.Context, tx *sqldb.Tx, cfg Config, list []*row) error 
 			args = append(args, string(o.ID), string(r.caller), o.CustomerID, o.ExternalID, string(o.Status), r.needsOperator(),
 				sqldb.Micros(r.lookAt(cfg)), r.rev+1, string(doc))
 		}
+		values, args := tx.Values(columns, args)
 		n, err := tx.Exec(ctx, `INSERT INTO orders (order_id, caller, customer_id, external_id, status, stuck, deadline, rev, doc)
-			VALUES `+sqldb.Rows(len(chunk), columns)+` ON CONFLICT (order_id) DO UPDATE SET status = excluded.status,
+			`+values+` ON CONFLICT (order_id) DO UPDATE SET status = excluded.status,
 			stuck = excluded.stuck, deadline = excluded.deadline, rev = excluded.rev, doc = excluded.doc
 			WHERE orders.rev = excluded.rev - 1`, args...)
 		if err != nil {
@@ -115,13 +114,13 @@ func (r *row) needsOperator() int {
 
 func insertEntries(ctx context.Context, tx *sqldb.Tx, entries []entry) error {
 	const columns = 6
-	for chunk := range slices.Chunk(entries, 64) {
-		args := make([]any, 0, columns*len(chunk))
-		for _, e := range chunk {
+	for from, to := range tx.Pieces(len(entries)) {
+		args := make([]any, 0, columns*(to-from))
+		for _, e := range entries[from:to] {
 			args = append(args, string(e.order), sqldb.Micros(e.At), e.Service, e.What, e.Detail, e.TraceID)
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO timeline (order_id, at, service, what, detail, trace_id)
-			VALUES `+sqldb.Rows(len(chunk), columns), args...); err != nil {
+		values, args := tx.Values(columns, args)
+		if _, err := tx.Exec(ctx, `INSERT INTO timeline (order_id, at, service, what, detail, trace_id) `+values, args...); err != nil {
 			return err
 		}
 	}

@@ -37,11 +37,8 @@ func paymentsOf(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID, lock stri
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	for chunk := range slices.Chunk(slices.Compact(ids), 500) {
-		args := make([]any, len(chunk))
-		for i, id := range chunk {
-			args[i] = string(id)
-		}
-		rows, err := tx.Query(ctx, `SELECT `+paymentColumns+` FROM payments WHERE order_id IN `+sqldb.In(len(chunk))+` ORDER BY order_id`+lock, args...)
+		where, args := sqldb.Among(tx, "order_id", chunk)
+		rows, err := tx.Query(ctx, `SELECT `+paymentColumns+` FROM payments WHERE `+where+` ORDER BY order_id`+lock, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -76,15 +73,18 @@ func scanPayments(rows *sql.Rows, into map[shop.OrderID]*payment) error {
 // savePayments writes new and changed rows; a row that another transaction changed meanwhile fails
 // the whole.
 func savePayments(ctx context.Context, tx *sqldb.Tx, ps []*payment) error {
-	for chunk := range slices.Chunk(ps, 50) {
-		args := make([]any, 0, 20*len(chunk))
+	const columns = 20
+	for from, to := range tx.Pieces(len(ps)) {
+		chunk := ps[from:to]
+		args := make([]any, 0, columns*len(chunk))
 		for _, p := range chunk {
 			args = append(args, string(p.OrderID), string(p.ID), string(p.caller), string(p.Status), string(p.Reason), p.DeclineCode,
 				string(p.Currency), int64(p.Amount), int64(p.Authorised), int64(p.Captured), int64(p.Refunded), p.Reference,
 				sqldb.Micros(p.HoldExpiresAt), bit(p.CaptureAtOnce), string(p.saga), bit(p.undo), p.version, p.rev+1,
 				sqldb.Micros(p.CreatedAt), sqldb.Micros(p.UpdatedAt))
 		}
-		n, err := tx.Exec(ctx, `INSERT INTO payments (`+paymentColumns+`) VALUES `+sqldb.Rows(len(chunk), 20)+`
+		values, args := tx.Values(columns, args)
+		n, err := tx.Exec(ctx, `INSERT INTO payments (`+paymentColumns+`) `+values+`
 			ON CONFLICT (order_id) DO UPDATE SET state = excluded.state, reason = excluded.reason, decline_code = excluded.decline_code,
 			authorised = excluded.authorised, captured = excluded.captured, refunded = excluded.refunded, reference = excluded.reference,
 			hold_until = excluded.hold_until, undo = excluded.undo, version = excluded.version, rev = excluded.rev,
@@ -120,12 +120,14 @@ func insertEntries(ctx context.Context, tx *sqldb.Tx, entries []entry) error {
 	if err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(entries, 100) {
-		args := make([]any, 0, 6*len(chunk))
-		for _, e := range chunk {
+	const columns = 6
+	for from, to := range tx.Pieces(len(entries)) {
+		args := make([]any, 0, columns*(to-from))
+		for _, e := range entries[from:to] {
 			args = append(args, sqldb.Micros(now), e.txn, string(e.orderID), e.account, int64(e.amount), string(e.currency))
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO ledger (at, txn, order_id, account, amount, currency) VALUES `+sqldb.Rows(len(chunk), 6), args...); err != nil {
+		values, args := tx.Values(columns, args)
+		if _, err := tx.Exec(ctx, `INSERT INTO ledger (at, txn, order_id, account, amount, currency) `+values, args...); err != nil {
 			return err
 		}
 	}

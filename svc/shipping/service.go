@@ -59,6 +59,8 @@ type Service struct {
 	runner   *calls.Runner[*batch]
 	waiters  *steps.Waiters
 	consumer *outbox.Consumer
+
+	dispatching *sqldb.Batcher[dispatch, struct{}]
 }
 
 var (
@@ -82,6 +84,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel, Operations: s.policies.For(opSchedule, opCancel)}, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
 		return nil, err
 	}
+	s.dispatching = sqldb.NewBatcher(p.DB, s.dispatchAll)
 	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types, Asks: asks},
 		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
 	return s, err
@@ -155,21 +158,38 @@ func (s *Service) CarrierWebhook(ctx context.Context, w shop.Webhook) error {
 	if err := s.orders.AllowDispatch(ctx, id); err != nil {
 		return err
 	}
-	return s.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		if err := insertWebhook(ctx, tx, w, id); err != nil {
-			return err
-		}
-		b, err := s.load(ctx, tx, []shop.OrderID{id})
-		if err != nil {
-			return err
-		}
-		if sh := b.shipments[id]; sh != nil {
-			if err := b.dispatched(sh, telemetry.TraceParent(ctx)); err != nil {
-				return err
+	_, err = s.dispatching.Do(ctx, dispatch{message: w, order: id, traceParent: telemetry.TraceParent(ctx)})
+	return err
+}
+
+// dispatch is a parcel that leaves, as the carrier's message says and the order has allowed.
+type dispatch struct {
+	message     shop.Webhook
+	order       shop.OrderID
+	traceParent string
+}
+
+// dispatchAll books parcels that leave.
+func (s *Service) dispatchAll(ctx context.Context, tx *sqldb.Tx, dispatches []dispatch) ([]struct{}, error) {
+	if err := insertWebhooks(ctx, tx, dispatches); err != nil {
+		return nil, err
+	}
+	ids := make([]shop.OrderID, len(dispatches))
+	for i, d := range dispatches {
+		ids[i] = d.order
+	}
+	b, err := s.load(ctx, tx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range dispatches {
+		if sh := b.shipments[d.order]; sh != nil {
+			if err := b.dispatched(sh, d.traceParent); err != nil {
+				return nil, err
 			}
 		}
-		return save(ctx, tx, b)
-	})
+	}
+	return make([]struct{}, len(dispatches)), save(ctx, tx, b)
 }
 
 // learn returns the state of a shipment. A dispatch that comes before the answer to its scheduling

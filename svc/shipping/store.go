@@ -1,6 +1,7 @@
 package shipping
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -40,11 +41,8 @@ func shipmentsOf(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID, lock str
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	for chunk := range slices.Chunk(slices.Compact(ids), 500) {
-		args := make([]any, len(chunk))
-		for i, id := range chunk {
-			args[i] = string(id)
-		}
-		rows, err := tx.Query(ctx, `SELECT `+shipmentColumns+` FROM shipments WHERE order_id IN `+sqldb.In(len(chunk))+` ORDER BY order_id`+lock, args...)
+		where, args := sqldb.Among(tx, "order_id", chunk)
+		rows, err := tx.Query(ctx, `SELECT `+shipmentColumns+` FROM shipments WHERE `+where+` ORDER BY order_id`+lock, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -78,8 +76,10 @@ func scanShipments(rows *sql.Rows, into map[shop.OrderID]*shipment) error {
 // saveShipments writes new and changed rows; a row that another transaction changed meanwhile fails
 // the whole.
 func saveShipments(ctx context.Context, tx *sqldb.Tx, shs []*shipment) error {
-	for chunk := range slices.Chunk(shs, 50) {
-		args := make([]any, 0, 15*len(chunk))
+	const columns = 15
+	for from, to := range tx.Pieces(len(shs)) {
+		chunk := shs[from:to]
+		args := make([]any, 0, columns*len(chunk))
 		for _, sh := range chunk {
 			lines, err := json.Marshal(sh.Lines)
 			if err != nil {
@@ -92,7 +92,8 @@ func saveShipments(ctx context.Context, tx *sqldb.Tx, shs []*shipment) error {
 			args = append(args, string(sh.OrderID), string(sh.ID), string(sh.caller), string(sh.Status), string(sh.Reason), sh.Reference,
 				sh.Tracking, string(lines), string(sh.saga), undo, sh.version, sh.rev+1, sqldb.Micros(sh.DispatchedAt), sqldb.Micros(sh.CreatedAt), sqldb.Micros(sh.UpdatedAt))
 		}
-		n, err := tx.Exec(ctx, `INSERT INTO shipments (`+shipmentColumns+`) VALUES `+sqldb.Rows(len(chunk), 15)+`
+		values, args := tx.Values(columns, args)
+		n, err := tx.Exec(ctx, `INSERT INTO shipments (`+shipmentColumns+`) `+values+`
 			ON CONFLICT (order_id) DO UPDATE SET state = excluded.state, reason = excluded.reason, reference = excluded.reference,
 			tracking = excluded.tracking, undo = excluded.undo, version = excluded.version, rev = excluded.rev,
 			dispatched_at = excluded.dispatched_at, updated_at = excluded.updated_at WHERE shipments.rev = excluded.rev - 1`, args...)
@@ -106,15 +107,26 @@ func saveShipments(ctx context.Context, tx *sqldb.Tx, shs []*shipment) error {
 	return nil
 }
 
-// insertWebhook records a message; one that came before changes nothing.
-func insertWebhook(ctx context.Context, tx *sqldb.Tx, w shop.Webhook, id shop.OrderID) error {
+// insertWebhooks records messages; one that came before changes nothing.
+func insertWebhooks(ctx context.Context, tx *sqldb.Tx, dispatches []dispatch) error {
 	now, err := tx.Now(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO webhooks (id, order_id, kind, at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
-		w.ID, string(id), w.Type, sqldb.Micros(now))
-	return err
+	// In one order, since a message that comes to two processes is waited for.
+	dispatches = slices.SortedFunc(slices.Values(dispatches), func(a, b dispatch) int { return cmp.Compare(a.message.ID, b.message.ID) })
+	const columns = 4
+	for from, to := range tx.Pieces(len(dispatches)) {
+		args := make([]any, 0, columns*(to-from))
+		for _, d := range dispatches[from:to] {
+			args = append(args, d.message.ID, string(d.order), d.message.Type, sqldb.Micros(now))
+		}
+		values, args := tx.Values(columns, args)
+		if _, err := tx.Exec(ctx, `INSERT INTO webhooks (id, order_id, kind, at) `+values+` ON CONFLICT (id) DO NOTHING`, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func webhooksOf(ctx context.Context, tx *sqldb.Tx, id shop.OrderID) ([]shop.TimelineItem, error) {

@@ -11,10 +11,10 @@ const (
 func events() []Mutant {
 	return []Mutant{
 		{Name: "publish-before-commit", Proves: "I2, I6", Breaks: "events go out before their transaction commits, and stay where it does not",
-			Edits: edit(outboxFile, "	for from, to := range pieces(len(events), insertRows) {\n", "	_ = o.parts.Producer.Send(ctx, events)\n	for from, to := range pieces(len(events), insertRows) {\n"),
+			Edits: edit(outboxFile, "	for from, to := range tx.Pieces(len(events)) {\n", "	_ = o.parts.Producer.Send(ctx, events)\n	for from, to := range tx.Pieces(len(events)) {\n"),
 			Check: field("awsretail_PublishBeforeCommit", "PostgreSQL", "and there is no such order")},
 		{Name: "outbox-other-transaction", Proves: "I13", Breaks: "events are written in a transaction after that of the state",
-			Edits: edit(outboxFile, "	for from, to := range pieces(len(events), insertRows) {\n		if err := insert(ctx, tx, events[from:to]); err != nil {\n			return fmt.Errorf(\"write events: %w\", err)\n		}\n	}\n",
+			Edits: edit(outboxFile, "	for from, to := range tx.Pieces(len(events)) {\n		if err := insert(ctx, tx, events[from:to]); err != nil {\n			return fmt.Errorf(\"write events: %w\", err)\n		}\n	}\n",
 				`	later, long := append([]shop.Event{}, events...), context.WithoutCancel(ctx)
 	tx.AfterCommit(func() {
 		go func() {

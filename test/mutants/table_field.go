@@ -71,7 +71,7 @@ func samples() []Mutant {
 			Edits: edit(stepsFile, "	case p.Captured > 0:\n		b.to(p, refunding)", "	case p.Captured < 0:\n		b.to(p, refunding)"),
 			Check: field("dapr_StockAfterCharge", "SQLite", "wanted [rejected]")},
 		{Name: "field-publish-before-commit", Proves: "field: AWS retail sample, publish before commit", Breaks: "events go out before their transaction commits, and stay where it does not",
-			Edits: edit(outboxFile, "	for from, to := range pieces(len(events), insertRows) {\n", "	_ = o.parts.Producer.Send(ctx, events)\n	for from, to := range pieces(len(events), insertRows) {\n"),
+			Edits: edit(outboxFile, "	for from, to := range tx.Pieces(len(events)) {\n", "	_ = o.parts.Producer.Send(ctx, events)\n	for from, to := range tx.Pieces(len(events)) {\n"),
 			Check: field("awsretail_PublishBeforeCommit", "PostgreSQL", "and there is no such order")},
 		{Name: "field-no-retry", Proves: "field: AWS retail sample, retry", Breaks: "a call to an outside party is never repeated",
 			Edits: edit("resilience/run.go", "	if v.Outcome != Failure || !v.Retryable || r.once || r.ctx.Err() != nil {\n", "	if v.Outcome != Failure || !v.Retryable || r.once || r.ctx != nil {\n"),
