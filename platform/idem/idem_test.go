@@ -132,6 +132,86 @@ func TestAtOnce(t *testing.T) {
 	})
 }
 
+// TestClaim: of commands in one transaction each is judged as Do would, also beside others with its key.
+func TestClaim(t *testing.T) {
+	t.Parallel()
+	stores.Each(t, func(t *testing.T, open stores.Open) {
+		c := newCounter(t, open)
+		if _, _, err := c.do(t.Context(), scope, "a", nil); err != nil {
+			t.Fatal(err)
+		}
+		key := func(key string) idem.Scope { return idem.Scope{Caller: scope.Caller, Route: scope.Route, Key: key} }
+		commands := []*idem.Command[int]{
+			{Scope: key("new"), Cmd: "x", Answer: 10},
+			{Scope: scope, Cmd: "a", Answer: 11},      // carried out before
+			{Scope: scope, Cmd: "b", Answer: 12},      // another command under its key
+			{Scope: key("new"), Cmd: "x", Answer: 13}, // beside the first
+			{Scope: key("new"), Cmd: "y", Answer: 14},
+			{Scope: key("newer"), Cmd: "x", Answer: 15},
+		}
+		if err := c.db.Update(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error { return idem.Claim(ctx, tx, commands) }); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []struct {
+			answer   int
+			replayed bool
+			kind     shop.Kind
+		}{{answer: 10}, {answer: 1, replayed: true}, {kind: shop.KeyReused}, {answer: 10, replayed: true}, {kind: shop.KeyReused}, {answer: 15}} {
+			got := commands[i]
+			switch {
+			case want.kind != 0:
+				if shop.KindOf(got.Err) != want.kind || got.Fresh() {
+					t.Errorf("command %d: %v, want the kind %d", i, got.Err, want.kind)
+				}
+			case got.Err != nil || got.Answer != want.answer || got.Replayed != want.replayed || got.Fresh() == want.replayed:
+				t.Errorf("command %d: %d, replayed %v, %v; want %d, %v", i, got.Answer, got.Replayed, got.Err, want.answer, want.replayed)
+			}
+		}
+		if answer, found, err := idem.Find[int](t.Context(), c.db, key("newer"), "x"); answer != 15 || !found || err != nil {
+			t.Errorf("what was claimed is stored as %d, %v, %v", answer, found, err)
+		}
+	})
+}
+
+// TestClaimAtOnce: transactions that claim the same keys in other orders wait for each other, and one of them gets each.
+func TestClaimAtOnce(t *testing.T) {
+	t.Parallel()
+	stores.Each(t, func(t *testing.T, open stores.Open) {
+		c := newCounter(t, open)
+		var wg sync.WaitGroup
+		var fresh atomic.Int64
+		for g := range 20 {
+			wg.Go(func() {
+				n := int64(0)
+				err := c.db.Update(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+					n = 0
+					var commands []*idem.Command[int]
+					for i := range 10 {
+						commands = append(commands, &idem.Command[int]{Scope: idem.Scope{Caller: "c", Route: "r", Key: fmt.Sprint((i*(g%3+1) + g) % 10)}, Cmd: "x", Answer: g})
+					}
+					if err := idem.Claim(ctx, tx, commands); err != nil {
+						return err
+					}
+					for _, c := range commands {
+						if c.Fresh() {
+							n++
+						}
+					}
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				fresh.Add(n)
+			})
+		}
+		wg.Wait()
+		if fresh.Load() != 10 {
+			t.Errorf("10 keys were claimed %d times", fresh.Load())
+		}
+	})
+}
+
 func TestPurge(t *testing.T) {
 	t.Parallel()
 	clock := new(fakes.SkewedClock)

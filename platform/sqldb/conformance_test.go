@@ -57,6 +57,8 @@ var conformance = []struct {
 	{"a context that has ended", testEndedContext},
 	{"RETURNING, ON CONFLICT and rows affected", testReturning},
 	{"many rows in one statement", testManyRows},
+	{"any number of rows", testBulk},
+	{"commands that come together", testBatcher},
 	{"locks are written once for both", testLocks},
 	{"placeholders in literals and comments", testPlaceholders},
 	{"the number of arguments is checked", testArguments},

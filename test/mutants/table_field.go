@@ -99,6 +99,7 @@ func shops() []Mutant {
 				{idemFile, "WHERE caller = ? AND route = ?", "WHERE 1 = 0 AND caller = ? AND route = ?"},
 				{"platform/idem/migrations/00100_idempotency.sql", "    created_at BIGINT NOT NULL,\n    UNIQUE (caller, route, key)\n", "    created_at BIGINT NOT NULL\n"},
 				{idemFile, " ON CONFLICT (caller, route, key) DO NOTHING", ""},
+				{idemFile, "\t\tON CONFLICT (caller, route, key) DO NOTHING RETURNING", "\t\tRETURNING"},
 			},
 			Check: field("saleor14358_Idempotency", "SQLite", "two answers")},
 		{Name: "field-dead-context", Proves: "field: Watermill 467", Breaks: "the time of the first attempt is that of all",

@@ -12,7 +12,7 @@ func orders() []Mutant {
 			Edits: edit(commandsFile, "			case r.DispatchBegun || r.Order.Status == shop.Fulfilled:\n", "			case r.Order.Status == shop.Fulfilled:\n"),
 			Check: scenarioOn("sqlite", "cancel_at_any_time", "wanted [cancelled]")},
 		{Name: "dispatch-of-cancelled", Proves: "I9, I16", Breaks: "a parcel may leave although its order is being undone",
-			Edits: edit(commandsFile, "		case r.Undo != \"\" || r.Order.Status.Final():\n			return shop.E(shop.Conflict", "		case r.Order.Status.Final():\n			return shop.E(shop.Conflict"),
+			Edits: edit(commandsFile, "	case r.Undo != \"\" || r.Order.Status.Final():\n		return shop.E(shop.Conflict", "	case r.Order.Status.Final():\n		return shop.E(shop.Conflict"),
 			Check: unit("svc/order", "^TestCancelMeetsDispatch$", "")},
 		{Name: "lost-update-of-order", Proves: "I12", Breaks: "two who change an order at once overwrite one another",
 			Edits: []Edit{
