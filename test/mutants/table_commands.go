@@ -32,10 +32,9 @@ func commands() []Mutant {
 			return nil, err
 		}
 	}
-	long := context.WithoutCancel(ctx)
 	tx.AfterCommit(func() {
 		go func() {
-			_ = s.db.Update(long, func(ctx context.Context, tx *sqldb.Tx) error { return idem.Claim(ctx, tx, later) })
+			_ = s.db.Update(context.Background(), func(ctx context.Context, tx *sqldb.Tx) error { return idem.Claim(ctx, tx, later) })
 		}()
 	})
 `),
