@@ -68,6 +68,7 @@ func (a *App) client(service string) *remote.Client {
 		panic(fmt.Sprintf("the address of %s was not validated: %v", service, err)) // a mistake in this package
 	}
 	a.clients[service] = c
+	a.component("replicas of "+service, c.Run, nil)
 	return c
 }
 

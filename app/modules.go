@@ -98,10 +98,11 @@ func (a *App) buildGateway() error {
 		if !m.public || a.cfg.Has(m.name) {
 			continue
 		}
-		to, err := upstream.New(upstream.Config{Name: m.name, URLs: a.cfg.Gateway.Upstreams[m.name], Repeatable: upstream.Idempotent}, a.deps)
+		to, err := upstream.New(upstream.Config{Name: m.name, URLs: a.cfg.Gateway.Upstreams[m.name], Repeatable: upstream.Idempotent}, a.deps, a.tel)
 		if err != nil {
 			return err
 		}
+		a.component("public replicas of "+m.name, to.Run, nil)
 		a.mounts = append(a.mounts, func(api *httpx.API) error {
 			gateway.Forward(api, m.name, whole.Routes(), to, a.deps)
 			return nil

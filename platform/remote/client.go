@@ -26,7 +26,7 @@ const answerMargin = 250 * time.Millisecond
 // Client calls one service.
 type Client struct {
 	service string
-	http    http.RoundTripper
+	http    *upstream.Upstream
 	token   string
 	deps    shop.Deps
 	tel     *telemetry.Telemetry
@@ -34,14 +34,17 @@ type Client struct {
 
 // NewClient makes a client of a service with one or more replicas.
 func NewClient(service string, urls []string, token string, deps shop.Deps, tel *telemetry.Telemetry) (*Client, error) {
-	to, err := upstream.New(upstream.Config{Name: service, URLs: urls, Repeatable: upstream.Any}, deps)
+	to, err := upstream.New(upstream.Config{Name: service, URLs: urls, Repeatable: upstream.Any}, deps, tel)
 	if err != nil {
 		return nil, err
 	}
 	return &Client{service: service, http: to, token: token, deps: deps, tel: tel}, nil
 }
 
-// call asks one thing. Every operation may be repeated, so a broken connection is tried once more.
+// Run looks after the service's replicas until ctx ends.
+func (c *Client) Run(ctx context.Context) error { return c.http.Run(ctx) }
+
+// call asks one thing. Every operation may be repeated, so what a replica leaves without an answer is tried once more.
 func call[In, Out any](ctx context.Context, c *Client, path string, in In) (out Out, err error) {
 	ctx, span := c.tel.Tracer.Start(ctx, c.service+" "+path, trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()

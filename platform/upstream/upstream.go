@@ -1,6 +1,6 @@
-// Package upstream sends requests to one of several replicas of a service. Their health is learnt from the
-// requests themselves: a replica to which the connection fails is left out for a moment, and the request is
-// sent once more, to another one, where that cannot have two effects.
+// Package upstream sends requests to one of several replicas of a service. A replica to which the connection fails,
+// or which has stopped answering, is ejected until it answers again, and a request that it had is sent once more, to
+// another one, where that cannot have two effects.
 package upstream
 
 import (
@@ -12,15 +12,16 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"holdfast/platform/telemetry"
+	"holdfast/resilience"
 	"holdfast/shop"
 )
 
 const (
-	// outFor is how long a replica is left out after a failed connection.
-	outFor = 2 * time.Second
 	// maxReplay is the largest body that is kept to be sent again; a request with a larger one is sent once.
 	maxReplay = 1 << 20
 	// idlePerReplica keeps connections for that many requests at once.
@@ -37,36 +38,43 @@ type Config struct {
 	Repeatable func(*http.Request) bool
 }
 
-// Upstream is an http.RoundTripper. The host of its requests is of no importance.
+// budget bounds the requests that are sent twice though they may have arrived: a tenth of all, and as many at once as
+// wait for a replica that stops at 500 requests a second.
+var budget = resilience.BudgetConfig{Ratio: 0.1, Burst: 250}
+
+// Upstream is an http.RoundTripper. The host of its requests is of no importance. Run has to run beside.
 type Upstream struct {
 	cfg      Config
 	deps     shop.Deps
 	next     http.RoundTripper
 	replicas []*replica
 	turn     atomic.Uint64
-}
-
-// replica is one process of the service.
-type replica struct {
-	url *url.URL
-	out atomic.Int64 // until when it is left out, in nanoseconds since 1970
+	budget   *resilience.Budget
+	counts   *instruments
+	began    time.Time
+	ejecting sync.Mutex
 }
 
 // New makes an Upstream of at least one replica.
-func New(cfg Config, deps shop.Deps) (*Upstream, error) {
-	u := &Upstream{cfg: cfg, deps: deps, next: &http.Transport{DialContext: dial(deps), MaxIdleConnsPerHost: idlePerReplica, DisableCompression: true,
-		IdleConnTimeout: time.Minute}}
+func New(cfg Config, deps shop.Deps, tel *telemetry.Telemetry) (*Upstream, error) {
+	u := &Upstream{cfg: cfg, deps: deps, began: deps.Clock.Now(), next: &http.Transport{DialContext: dial(deps), MaxIdleConnsPerHost: idlePerReplica,
+		DisableCompression: true, IdleConnTimeout: time.Minute}}
 	for _, text := range cfg.URLs {
 		at, err := url.Parse(text)
 		if err != nil || at.Host == "" {
 			return nil, fmt.Errorf("%s: %q is not an address as http://host:port", cfg.Name, text)
 		}
-		u.replicas = append(u.replicas, &replica{url: at})
+		u.replicas = append(u.replicas, &replica{url: at, waiting: map[*attempt]bool{}})
 	}
 	if len(u.replicas) == 0 {
 		return nil, fmt.Errorf("%s has no address", cfg.Name)
 	}
-	return u, nil
+	var err error
+	if u.budget, err = resilience.NewBudget(budget, resilience.Options{}); err != nil {
+		return nil, err
+	}
+	u.counts, err = newInstruments(tel.Meter, u)
+	return u, err
 }
 
 // errDial marks that no connection came about, so that nothing was sent.
@@ -92,25 +100,51 @@ func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	u.budget.Call()
 	first := u.pick(nil)
-	resp, err := u.send(req, first, body)
+	resp, err := u.send(req, first, body, body != nil && u.cfg.Repeatable(req))
 	if err == nil || req.Context().Err() != nil {
 		return resp, err
 	}
-	u.leaveOut(req.Context(), first, err)
-	var unsent errDial
-	if body == nil || !errors.As(err, &unsent) && !u.cfg.Repeatable(req) {
+	u.failed(req.Context(), first, err)
+	if body == nil || !u.again(req, err) {
 		return nil, err
 	}
+	u.counts.retries.Add(req.Context(), 1, u.counts.service)
 	second := u.pick(first)
-	if resp, err = u.send(req, second, body); err != nil && req.Context().Err() == nil && second != first {
-		u.leaveOut(req.Context(), second, err)
+	if resp, err = u.send(req, second, body, false); err != nil && req.Context().Err() == nil && second != first {
+		u.failed(req.Context(), second, err)
 	}
 	return resp, err
 }
 
-func (u *Upstream) send(req *http.Request, to *replica, body func() io.ReadCloser) (*http.Response, error) {
-	r := req.Clone(req.Context())
+// again tells whether a request that failed may be sent to another replica.
+func (u *Upstream) again(req *http.Request, err error) bool {
+	var unsent errDial
+	switch {
+	case errors.As(err, &unsent):
+		return true
+	case errors.Is(err, errSilent):
+		return true // eject has asked
+	default:
+		return u.cfg.Repeatable(req) && u.mayRepeat()
+	}
+}
+
+// mayRepeat takes a token of the budget.
+func (u *Upstream) mayRepeat() bool {
+	if u.budget.TryRetry() {
+		return true
+	}
+	u.counts.refused.Add(context.Background(), 1, u.counts.service)
+	return false
+}
+
+// send makes one attempt. One that can be moved fails with errSilent where its replica is found to be silent before it
+// has answered. Its context ends with that of req.
+func (u *Upstream) send(req *http.Request, to *replica, body func() io.ReadCloser, movable bool) (*http.Response, error) {
+	ctx, end := context.WithCancelCause(req.Context())
+	r := req.Clone(ctx)
 	r.URL.Scheme, r.URL.Host = to.url.Scheme, to.url.Host
 	if body != nil {
 		r.Body = body()
@@ -119,16 +153,33 @@ func (u *Upstream) send(req *http.Request, to *replica, body func() io.ReadClose
 			r.GetBody = func() (io.ReadCloser, error) { return body(), nil }
 		}
 	}
-	return u.next.RoundTrip(r)
+	a := &attempt{movable: movable, end: end}
+	to.begin(a)
+	resp, err := u.next.RoundTrip(r)
+	to.finish(a) // nobody moves it after this
+	if err == nil {
+		to.heard.Store(int64(u.now()))
+	}
+	switch moved := errors.Is(context.Cause(ctx), errSilent); {
+	case moved && err == nil: // it came too late for that
+		_ = resp.Body.Close()
+		return nil, errSilent
+	case moved:
+		return nil, errSilent
+	case err != nil:
+		end(nil)
+		return nil, err
+	}
+	return resp, nil
 }
 
-// pick takes the replicas in turn and passes over those that are left out, unless all are; not is the one
+// pick takes the replicas in turn and passes over those that are ejected, as long as there is another; not is the one
 // that has just failed.
 func (u *Upstream) pick(not *replica) *replica {
-	n, now := uint64(len(u.replicas)), u.deps.Clock.Now().UnixNano()
+	n := uint64(len(u.replicas))
 	from := u.turn.Add(1)
 	for i := range n {
-		if r := u.replicas[(from+i)%n]; r != not && r.out.Load() <= now {
+		if r := u.replicas[(from+i)%n]; r != not && !r.ejected() {
 			return r
 		}
 	}
@@ -138,13 +189,6 @@ func (u *Upstream) pick(not *replica) *replica {
 		}
 	}
 	return not
-}
-
-func (u *Upstream) leaveOut(ctx context.Context, r *replica, err error) {
-	now := u.deps.Clock.Now()
-	if r.out.Swap(now.Add(outFor).UnixNano()) <= now.UnixNano() {
-		u.deps.Log.WarnContext(ctx, "a replica does not answer and is left out for a moment", "service", u.cfg.Name, "replica", r.url.Host, "err", err)
-	}
 }
 
 // replayable returns what makes the request's body anew, or nil where it is too large for that.
