@@ -16,11 +16,15 @@ import (
 	"holdfast/check/engine"
 )
 
-// lookEvery is how often the balancer asks who is ready.
-const lookEvery = 50 * time.Millisecond
+const (
+	// lookEvery is how often the balancer asks who is ready.
+	lookEvery = 50 * time.Millisecond
+	// lookTimeout is how long a gateway may take to say so. One that hangs is left out then.
+	lookTimeout = 500 * time.Millisecond
+)
 
 // balancer stands before the gateways as a load balancer does: it asks each whether it is ready, sends requests
-// in turn to those that are, and repeats nothing.
+// in turn to those that are, and repeats nothing: what is on its way to a gateway that hangs is lost.
 type balancer struct {
 	addr     string
 	gateways []place
@@ -65,9 +69,17 @@ func newBalancer(gateways []place) (*balancer, error) {
 }
 
 func (b *balancer) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	well := make([]bool, len(b.gateways))
+	var looks sync.WaitGroup
+	for i, p := range b.gateways {
+		looks.Go(func() { well[i] = answers(ctx, "http://"+p.admin+"/readyz") == nil })
+	}
+	looks.Wait()
 	var all []*url.URL
-	for _, p := range b.gateways {
-		if answers(ctx, "http://"+p.admin+"/readyz") == nil {
+	for i, p := range b.gateways {
+		if well[i] {
 			all = append(all, &url.URL{Scheme: "http", Host: p.api})
 		}
 	}
