@@ -122,10 +122,8 @@ func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 func (u *Upstream) again(req *http.Request, err error) bool {
 	var unsent errDial
 	switch {
-	case errors.As(err, &unsent):
+	case errors.As(err, &unsent), errors.Is(err, errSilent): // of which eject has asked the budget
 		return true
-	case errors.Is(err, errSilent):
-		return true // eject has asked
 	default:
 		return u.cfg.Repeatable(req) && u.mayRepeat()
 	}
@@ -156,17 +154,17 @@ func (u *Upstream) send(req *http.Request, to *replica, body func() io.ReadClose
 	a := &attempt{movable: movable, end: end}
 	to.begin(a)
 	resp, err := u.next.RoundTrip(r)
-	to.finish(a) // nobody moves it after this
+	to.finish(a) // and is not moved after this
 	if err == nil {
 		to.heard.Store(int64(u.now()))
 	}
-	switch moved := errors.Is(context.Cause(ctx), errSilent); {
-	case moved && err == nil: // it came too late for that
-		_ = resp.Body.Close()
+	if errors.Is(context.Cause(ctx), errSilent) {
+		if err == nil { // an answer that came too late
+			_ = resp.Body.Close()
+		}
 		return nil, errSilent
-	case moved:
-		return nil, errSilent
-	case err != nil:
+	}
+	if err != nil {
 		end(nil)
 		return nil, err
 	}

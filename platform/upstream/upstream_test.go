@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -11,6 +12,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"holdfast/platform/telemetry"
 	"holdfast/platform/upstream"
@@ -139,12 +143,17 @@ func (n network) DialContext(ctx context.Context, _, address string) (net.Conn, 
 // bubble runs a test of two replicas in virtual time.
 func bubble(t *testing.T, test func(t *testing.T, u *upstream.Upstream, a, b *replica)) {
 	t.Helper()
+	bubbleWith(t, telemetry.Nop(), test)
+}
+
+func bubbleWith(t *testing.T, tel *telemetry.Telemetry, test func(t *testing.T, u *upstream.Upstream, a, b *replica)) {
+	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newReplica(t), newReplica(t)
 		deps := fakes.Deps(t)
 		deps.Net = network{at: map[string]*replica{"a": a, "b": b}}
-		u, err := upstream.New(upstream.Config{Name: "service", URLs: []string{"http://a:80", "http://b:80"}, Repeatable: upstream.Idempotent}, deps, telemetry.Nop())
+		u, err := upstream.New(upstream.Config{Name: "service", URLs: []string{"http://a:80", "http://b:80"}, Repeatable: upstream.Idempotent}, deps, tel)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,6 +217,28 @@ func load(t *testing.T, u *upstream.Upstream, key string, n int, every time.Dura
 	return func() answers { all.Wait(); return sum }
 }
 
+// counts are all that an Upstream counts: "retries service=service".
+func counts(t *testing.T, reader sdkmetric.Reader) map[string]int64 {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &all); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int64{}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
+				name := strings.TrimPrefix(m.Name, "holdfast_upstream_")
+				for _, a := range p.Attributes.ToSlice() {
+					name += " " + string(a.Key) + "=" + a.Value.AsString()
+				}
+				got[name] = p.Value
+			}
+		}
+	}
+	return got
+}
+
 // TestReplicas: both get their share; one that is gone, or breaks connections, is passed over and asked again
 // later; what may not be repeated is not.
 func TestReplicas(t *testing.T) {
@@ -252,7 +283,9 @@ func TestReplicas(t *testing.T) {
 // TestHang: a replica that stands still is missed for a second or so by the requests that may be repeated. While it
 // stands still no other request is sent to it, and when it goes on it gets its share again.
 func TestHang(t *testing.T) {
-	bubble(t, func(t *testing.T, u *upstream.Upstream, a, b *replica) {
+	reader, tel := sdkmetric.NewManualReader(), telemetry.Nop()
+	tel.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
+	bubbleWith(t, tel, func(t *testing.T, u *upstream.Upstream, a, b *replica) {
 		if got := load(t, u, "key", 20, 50*time.Millisecond)(); got.failed > 0 || got.slowest > 0 {
 			t.Errorf("both well: %+v", got)
 		}
@@ -265,6 +298,17 @@ func TestHang(t *testing.T) {
 		if got := load(t, u, "key", 400, 50*time.Millisecond)(); got.failed > 0 || got.slowest > 0 {
 			t.Errorf("it is ejected: %+v", got)
 		}
+		retries := counts(t, reader)["retries service=service"]
+		if retries < 5 || retries > 15 { // ten a second
+			t.Errorf("%d requests were moved", retries)
+		}
+		want := map[string]int64{"ejections reason=silent replica=a:80 service=service": 1, "ejections reason=silent replica=b:80 service=service": 0,
+			"ejections reason=connection replica=a:80 service=service": 0, "ejections reason=connection replica=b:80 service=service": 0,
+			"ejected replica=a:80 service=service": 1, "ejected replica=b:80 service=service": 0,
+			"retries service=service": retries, "budget_exhausted service=service": 0}
+		if got := counts(t, reader); !maps.Equal(got, want) {
+			t.Errorf("counted %v, want %v", got, want)
+		}
 		a.resume()
 		if got := <-single; got.failed > 0 || got.slowest < 20*time.Second {
 			t.Errorf("what may not be repeated waited no longer than %v, and %d failed", got.slowest, got.failed)
@@ -273,6 +317,10 @@ func TestHang(t *testing.T) {
 		before := a.got.Load()
 		if got := load(t, u, "", 20, 50*time.Millisecond)(); got.failed > 0 || got.slowest > 0 || a.got.Load() != before+10 {
 			t.Errorf("it has gone on: %+v, and it got %d of 20", got, a.got.Load()-before)
+		}
+		want["ejected replica=a:80 service=service"] = 0
+		if got := counts(t, reader); !maps.Equal(got, want) {
+			t.Errorf("it has gone on: counted %v, want %v", got, want)
 		}
 	})
 }
@@ -296,28 +344,33 @@ func TestSlow(t *testing.T) {
 	}
 }
 
-// TestAllHang: the last replica is not left out. When both go on, what waits is answered, and both get their share.
+// TestAllHang: the last replica is not left out, so that everything goes to it, and is answered as soon as it goes on.
 func TestAllHang(t *testing.T) {
 	bubble(t, func(t *testing.T, u *upstream.Upstream, a, b *replica) {
 		a.pause()
-		b.pause()
+		time.Sleep(enough)
 		wait := load(t, u, "key", 100, 50*time.Millisecond)
+		b.pause()
+		waitLast := load(t, u, "key", 100, 50*time.Millisecond)
 		b.resume()
+		if got := load(t, u, "", 20, 0)(); got.failed > 0 || got.slowest > 0 {
+			t.Errorf("the last has gone on: %+v", got)
+		}
 		a.resume()
-		if got := wait(); got.failed > 0 || a.got.Load()+b.got.Load() < 100 || a.got.Load()+b.got.Load() > 140 {
-			t.Errorf("%+v, and they got %d and %d of 100", got, a.got.Load(), b.got.Load())
+		if got, last := wait(), waitLast(); got.failed > 0 || last.failed > 0 || last.slowest < 4*time.Second {
+			t.Errorf("before: %+v, and then %+v", got, last)
 		}
 		time.Sleep(enough)
 		before := a.got.Load()
 		if got := load(t, u, "key", 20, 0)(); got.failed > 0 || a.got.Load() != before+10 {
-			t.Errorf("they have gone on: %+v, and one got %d of 20", got, a.got.Load()-before)
+			t.Errorf("both have gone on: %+v, and one got %d of 20", got, a.got.Load()-before)
 		}
 	})
 }
 
 // TestBudget: of what waits for a silent replica so much is sent twice, and no more.
 func TestBudget(t *testing.T) {
-	const n, most = 2000, 250 + 2000/10 // what can be saved up, and a tenth
+	const n, most = 1000, 250 + 1000/10 // what can be saved up, and a tenth
 	bubble(t, func(t *testing.T, u *upstream.Upstream, a, b *replica) {
 		a.pause()
 		wait := load(t, u, "key", n, 0)

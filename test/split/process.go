@@ -55,6 +55,22 @@ func (p *Process) Kill() {
 	}
 }
 
+// Pause has the process stand still, until Resume.
+func (p *Process) Pause() {
+	p.t.Helper()
+	if err := p.p.Pause(); err != nil {
+		p.t.Error(err)
+	}
+}
+
+// Resume lets it go on.
+func (p *Process) Resume() {
+	p.t.Helper()
+	if err := p.p.Resume(); err != nil {
+		p.t.Error(err)
+	}
+}
+
 // Restart stops the process in order and starts it again.
 func (p *Process) Restart() {
 	p.t.Helper()

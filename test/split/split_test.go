@@ -104,8 +104,9 @@ func settled(t *testing.T, at check.Addresses, c *client.Client, orders []check.
 	}
 }
 
-// TestKillOneReplica kills one of two processes of every service under load, with SIGKILL: what was sent needs
-// to be sent again once at most, the other process takes over, and nothing is lost or done twice.
+// TestKillOneReplica stops and kills one of two processes under load, with SIGSTOP of those that requests go to and with
+// SIGKILL of every service: what was sent needs to be sent again once at most, the other process takes over, and nothing
+// is lost or done twice. What is sent while one stands still is answered before it goes on.
 func TestKillOneReplica(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts eleven processes")
@@ -120,6 +121,13 @@ func TestKillOneReplica(t *testing.T) {
 	}
 	h := load(t, s, s.Addresses.API, "kill", func() {
 		look("before")
+		for _, service := range []string{"order", "inventory"} {
+			s.Of(service)[1].Pause()
+			for i := range 8 {
+				probes = append(probes, place(t, c, fmt.Sprintf("%s-stopped-%d", service, i)))
+			}
+			s.Of(service)[1].Resume()
+		}
 		slowest = 0
 		for _, service := range split.Services {
 			s.Of(service)[0].Kill()
@@ -141,20 +149,30 @@ func probe(key string) shop.PlaceOrder {
 		ShippingAddress: shop.Address{Name: "A. Reader", Line1: "1 Long Street", City: "Berlin", PostalCode: "10115", Country: "DE"}}
 }
 
-// settles places an order and tells how long it took to be confirmed.
-func settles(t *testing.T, c *client.Client, key string) (check.Sent, time.Duration) {
+// place places an order.
+func place(t *testing.T, c *client.Client, key string) check.Sent {
 	t.Helper()
-	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), settleWait)
 	defer cancel()
 	placed, err := c.PlaceOrder(ctx, key, probe(key), 0)
 	if err != nil {
 		t.Errorf("%s: %v", key, err)
-		return check.Sent{}, 0
+		return check.Sent{}
 	}
-	sent := check.Sent{Key: key, ID: placed.Order.ID, Total: placed.Order.Total, Status: http.StatusCreated}
-	if _, err := c.WaitOrder(ctx, placed.Order.ID); err != nil {
-		t.Errorf("%s: %v", key, err)
+	return check.Sent{Key: key, ID: placed.Order.ID, Total: placed.Order.Total, Status: http.StatusCreated}
+}
+
+// settles places an order and tells how long it took to be confirmed.
+func settles(t *testing.T, c *client.Client, key string) (check.Sent, time.Duration) {
+	t.Helper()
+	began := time.Now()
+	sent := place(t, c, key)
+	ctx, cancel := context.WithTimeout(t.Context(), settleWait)
+	defer cancel()
+	if sent.ID != "" {
+		if _, err := c.WaitOrder(ctx, sent.ID); err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
 	}
 	return sent, time.Since(began)
 }
