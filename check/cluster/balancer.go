@@ -24,7 +24,8 @@ const (
 )
 
 // balancer stands before the gateways as a load balancer does: it asks each whether it is ready, sends requests
-// in turn to those that are, and repeats nothing: what is on its way to a gateway that hangs is lost.
+// in turn to those that are, or were last where none is, and repeats nothing: what is on its way to a gateway that
+// hangs is lost.
 type balancer struct {
 	addr     string
 	gateways []place
@@ -41,6 +42,7 @@ func newBalancer(gateways []place) (*balancer, error) {
 		return nil, err
 	}
 	b := &balancer{addr: addr, gateways: gateways}
+	b.ready.Store(&[]*url.URL{})
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
@@ -83,7 +85,9 @@ func (b *balancer) look(ctx context.Context) {
 			all = append(all, &url.URL{Scheme: "http", Host: p.api})
 		}
 	}
-	b.ready.Store(&all)
+	if len(all) > 0 {
+		b.ready.Store(&all)
+	}
 }
 
 func (b *balancer) close() error {
