@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	// patience is how long a replica may be silent while a request waits for it, and then how long it may take to answer
-	// a ping.
+	// patience is how long a replica may be silent while a request waits for it.
 	patience = 500 * time.Millisecond
+	// pingTimeout is how long it may then take to answer a ping. A machine that starves should not be taken for a hang.
+	pingTimeout = time.Second
 	// lookEvery is how often it is looked at whether a replica is silent.
 	lookEvery = 250 * time.Millisecond
 	// outFor is how long a replica is ejected at least.
@@ -101,7 +102,7 @@ func (u *Upstream) look(ctx context.Context, r *replica) {
 // ping asks a replica whether it is there (RFC 9110, section 9.3.7: OPTIONS with an asterisk). net/http's server
 // answers that by itself; and any answer is one.
 func (u *Upstream) ping(ctx context.Context, r *replica) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	req := &http.Request{Method: http.MethodOptions, URL: &url.URL{Scheme: r.url.Scheme, Host: r.url.Host, Path: "*"}, Header: http.Header{}}
 	resp, err := u.next.RoundTrip(req.WithContext(ctx))

@@ -39,8 +39,8 @@ type Config struct {
 }
 
 // budget bounds the requests that are sent twice though they may have arrived: a tenth of all, and as many at once as
-// wait for a replica that stops at 500 requests a second.
-var budget = resilience.BudgetConfig{Ratio: 0.1, Burst: 250}
+// wait for one of two replicas when it stops at 120 requests a second.
+var budget = resilience.BudgetConfig{Ratio: 0.1, Burst: 100}
 
 // Upstream is an http.RoundTripper. The host of its requests is of no importance. Run has to run beside.
 type Upstream struct {

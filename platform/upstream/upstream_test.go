@@ -280,7 +280,7 @@ func TestReplicas(t *testing.T) {
 	})
 }
 
-// TestHang: a replica that stands still is missed for a second or so by the requests that may be repeated. While it
+// TestHang: a replica that stands still is missed for a second or two by the requests that may be repeated. While it
 // stands still no other request is sent to it, and when it goes on it gets its share again.
 func TestHang(t *testing.T) {
 	reader, tel := sdkmetric.NewManualReader(), telemetry.Nop()
@@ -292,14 +292,14 @@ func TestHang(t *testing.T) {
 		a.pause()
 		single := make(chan answers)
 		go func() { single <- load(t, u, "", 2, 0)() }() // one for each
-		if got := load(t, u, "key", 40, 50*time.Millisecond)(); got.failed > 0 || got.slowest > 1500*time.Millisecond {
+		if got := load(t, u, "key", 40, 50*time.Millisecond)(); got.failed > 0 || got.slowest > 2*time.Second {
 			t.Errorf("one stands still: %+v", got)
 		}
 		if got := load(t, u, "key", 400, 50*time.Millisecond)(); got.failed > 0 || got.slowest > 0 {
 			t.Errorf("it is ejected: %+v", got)
 		}
 		retries := counts(t, reader)["retries service=service"]
-		if retries < 5 || retries > 15 { // ten a second
+		if retries < 10 || retries > 20 { // ten a second
 			t.Errorf("%d requests were moved", retries)
 		}
 		want := map[string]int64{"ejections reason=silent replica=a:80 service=service": 1, "ejections reason=silent replica=b:80 service=service": 0,
@@ -370,14 +370,14 @@ func TestAllHang(t *testing.T) {
 
 // TestBudget: of what waits for a silent replica so much is sent twice, and no more.
 func TestBudget(t *testing.T) {
-	const n, most = 1000, 250 + 1000/10 // what can be saved up, and a tenth
+	const n, saved, most = 1000, 100, 100 + 1000/10 // what can be saved up, and a tenth
 	bubble(t, func(t *testing.T, u *upstream.Upstream, a, b *replica) {
 		a.pause()
 		wait := load(t, u, "key", n, 0)
 		time.Sleep(enough)
 		moved := b.got.Load() - n/2
 		a.resume()
-		if got := wait(); got.failed > 0 || moved < 250 || moved > most {
+		if got := wait(); got.failed > 0 || moved < saved || moved > most {
 			t.Errorf("%+v; %d were moved, want up to %d", got, moved, most)
 		}
 	})
