@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -70,13 +71,13 @@ func (c Config) security(deps shop.Deps) (opts []kgo.Opt, err error) {
 		opts = append(opts, kgo.SASL(plain.Auth{User: c.SASL.User, Pass: c.SASL.Password}.AsMechanism()))
 	}
 	if !c.TLS.Enabled {
-		return append(opts, kgo.Dialer(deps.Net.DialContext)), nil
+		return append(opts, kgo.Dialer(bounded(deps.Net.DialContext))), nil
 	}
 	config, err := c.TLS.config(deps)
 	if err != nil {
 		return nil, err
 	}
-	return append(opts, kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return append(opts, kgo.Dialer(bounded(func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := deps.Net.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
@@ -90,7 +91,21 @@ func (c Config) security(deps shop.Deps) (opts []kgo.Opt, err error) {
 			return nil, errors.Join(err, conn.Close())
 		}
 		return secure, nil
-	})), nil
+	}))), nil
+}
+
+// dialTimeout is how long a broker may take to be found and to accept a connection. The client's own limit is not
+// for dialers that it is given.
+const dialTimeout = 5 * time.Second
+
+type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
+
+func bounded(dial dialer) dialer {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		return dial(ctx, network, addr)
+	}
 }
 
 func (t TLS) config(deps shop.Deps) (*tls.Config, error) {

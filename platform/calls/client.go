@@ -39,6 +39,10 @@ const maxAnswer = 1 << 20
 // maxIdle is how many idle connections are kept to one party.
 const maxIdle = 128
 
+// dialTimeout is how long the other party may take to be found and to accept a connection: once, a lost packet of
+// it is sent again within that time.
+const dialTimeout = 2 * time.Second
+
 // Answer is what came back.
 type Answer struct {
 	Outcome Outcome
@@ -75,10 +79,28 @@ type Client struct {
 // NewClient makes a client; each request is given up after the attempt's timeout of its policy.
 func NewClient(base string, policies *policy.Dependency, deps shop.Deps) *Client {
 	return &Client{base: strings.TrimRight(base, "/"), policies: policies, http: &http.Client{
-		Transport: &http.Transport{DialContext: deps.Net.DialContext, MaxIdleConnsPerHost: maxIdle, MaxIdleConns: maxIdle,
+		Transport: &http.Transport{DialContext: dial(deps), MaxIdleConnsPerHost: maxIdle, MaxIdleConns: maxIdle,
 			IdleConnTimeout: 30 * time.Second, DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+}
+
+// errDial marks that no connection came about, so that nothing was sent.
+type errDial struct{ error }
+
+func (e errDial) Unwrap() error { return e.error }
+
+// dial gives up before the attempt does, whose end alone would not tell whether anything was sent.
+func dial(deps shop.Deps) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		c, err := deps.Net.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, errDial{err}
+		}
+		return c, nil
+	}
 }
 
 // Get asks a question.
@@ -144,8 +166,8 @@ func (c *Client) send(ctx context.Context, method, path, key string, body []byte
 
 // sent tells a request that never left from one whose answer was lost.
 func sent(err error) Outcome {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
+	var unsent errDial
+	if errors.As(err, &unsent) {
 		return NotSent
 	}
 	return Lost

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"holdfast/platform/calls"
@@ -272,4 +274,26 @@ func TestClientRejects(t *testing.T) {
 	is(t, "an operation to undo", cl.Post(t.Context(), "void", "/200", "key", struct{}{}).Outcome, calls.Succeeded)
 	under.Record(resilience.Neutral)
 	is(t, "outcome", cl.Post(t.Context(), "capture", "/200", "key", struct{}{}).Outcome, calls.Succeeded)
+}
+
+// silentNet never connects: a name that nobody tells, or packets that nobody answers.
+type silentNet struct{ fakes.Net }
+
+func (silentNet) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
+	<-ctx.Done()
+	return nil, &net.DNSError{Err: ctx.Err().Error(), Name: "psp.example", IsTimeout: true}
+}
+
+// TestNoConnection: a request for which no connection comes about within a while was not sent, whatever its dialler
+// says, so that nothing is in doubt.
+func TestNoConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		deps := fakes.Deps(t)
+		deps.Net = silentNet{}
+		c := calls.NewClient("http://psp.example", provider(t, flow.Policies(t, deps), limits()), deps)
+		if a := c.Post(t.Context(), "authorise", "/200", "key", "body"); a.Outcome != calls.NotSent {
+			t.Errorf("%s: %v", a.Outcome, a.Err)
+		}
+	})
 }

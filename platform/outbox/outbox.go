@@ -201,7 +201,11 @@ func (o *Outbox) Append(ctx context.Context, tx *sqldb.Tx, events ...shop.Event)
 	if len(events) == 0 {
 		return nil
 	}
-	trace, now := "", o.deps.Clock.Now().UTC().Truncate(time.Microsecond)
+	now, err := tx.Now(ctx) // the clocks of replicas need not agree
+	if err != nil {
+		return err
+	}
+	trace := ""
 	for i := range events {
 		e := &events[i]
 		if e.Topic == "" || e.Type == "" || e.OrderID == "" {

@@ -142,11 +142,11 @@ func (o *Outbox) round(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	rows, err := o.unsent(ctx)
+	rows, now, err := o.unsent(ctx)
 	if err != nil {
 		return false, fmt.Errorf("read: %w", err)
 	}
-	o.measure(rows)
+	o.measure(rows, now)
 	var sent []int64
 	var failed []failure
 	var outage error
@@ -175,16 +175,15 @@ func (o *Outbox) round(ctx context.Context) (more bool, err error) {
 	return outage == nil && len(rows) == o.cfg.Batch, outage
 }
 
-// measure notes how long the oldest of rows has waited, as far as the bus was there to take it. A bus that is
-// down is tried again and again, and each try may take seconds; it is down until it has taken something.
-func (o *Outbox) measure(rows []row) {
+// measure notes how long the oldest of rows has waited, by the database's clock, as far as the bus was there to take
+// it. A bus that is down is tried again and again, and each try may take seconds; it is down until it has taken something.
+func (o *Outbox) measure(rows []row, now time.Time) {
 	lag := time.Duration(0)
 	if len(rows) > 0 && !o.out {
-		since := rows[0].event.Time
-		if since.Before(o.back) {
-			since = o.back
+		lag = max(0, now.Sub(rows[0].event.Time))
+		if !o.back.IsZero() {
+			lag = min(lag, o.deps.Clock.Now().Sub(o.back))
 		}
-		lag = max(0, o.deps.Clock.Now().Sub(since))
 	}
 	o.lag.Store(int64(lag))
 }
@@ -321,7 +320,8 @@ const eventsOf = `SELECT u.pos, o.event_id, o.topic, o.key, o.version, o.type, o
 // unsent reads the oldest events of our slots whose lanes are not blocked. Their positions are chosen before the
 // events are looked up: PostgreSQL would otherwise look up all that wait, and sort them. It looks each up by its key:
 // OFFSET keeps it from reading the whole table beside the list instead, which is what it would do while that is small.
-func (o *Outbox) unsent(ctx context.Context) (found []row, err error) {
+// now is the time by the database's clock, where there are any.
+func (o *Outbox) unsent(ctx context.Context) (found []row, now time.Time, err error) {
 	query, args := `1 = 1`, make([]any, 0, slots+1)
 	if len(o.lease.held) < slots {
 		query = `slot IN ` + sqldb.In(len(o.lease.held))
@@ -343,9 +343,12 @@ func (o *Outbox) unsent(ctx context.Context) (found []row, err error) {
 		if err == nil {
 			found, err = scanRows(rows)
 		}
+		if err == nil && len(found) > 0 {
+			now, err = tx.Now(ctx)
+		}
 		return err
 	})
-	return found, err
+	return found, now, err
 }
 
 func scanRows(rows *sql.Rows) (found []row, err error) {

@@ -53,6 +53,12 @@ func openPostgres(ctx context.Context, cfg Config, deps shop.Deps) (*postgresDB,
 		config.Password = cfg.Password
 	}
 	config.DialFunc = deps.Net.DialContext
+	lookup := config.LookupFunc
+	config.LookupFunc = func(ctx context.Context, host string) ([]string, error) { // which ConnectTimeout does not bound
+		ctx, cancel := context.WithTimeout(ctx, config.ConnectTimeout)
+		defer cancel()
+		return lookup(ctx, host)
+	}
 	config.StatementCacheCapacity = maxPGStatements
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTime

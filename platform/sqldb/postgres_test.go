@@ -343,3 +343,25 @@ func TestPostgresSkipLocked(t *testing.T) {
 		return nil
 	})
 }
+
+// TestPostgresLookupIsBounded: who waits for the server's name is bounded as who waits for the server.
+func TestPostgresLookupIsBounded(t *testing.T) { //nolint:paralleltest // it is about the resolver of the whole process
+	before := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = before })
+	asked := make(chan time.Duration, 10)
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		left := time.Hour
+		if at, ok := ctx.Deadline(); ok {
+			left = time.Until(at)
+		}
+		asked <- left
+		return nil, errors.New("there is no server of names")
+	}}
+	_, err := sqldb.Open(t.Context(), sqldb.Config{Driver: "postgres", DSN: "postgres://holdfast@postgres.example:5432/holdfast?connect_timeout=1"}, fakes.Deps(t))
+	if shop.KindOf(err) != shop.Unavailable {
+		t.Errorf("%v", err)
+	}
+	if left := <-asked; left > time.Second {
+		t.Errorf("its name may be waited for for %s", left)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // Clock stands still until it is advanced.
@@ -123,3 +124,51 @@ func (c *SkewedClock) Now() time.Time { return c.RealClock.Now().Add(time.Durati
 
 // Advance puts the clock further ahead.
 func (c *SkewedClock) Advance(d time.Duration) { c.ahead.Add(int64(d)) }
+
+// SetClock is a clock that a test advances, and sets wrong. As on a computer whose time is set, only what it shows
+// jumps: the monotonic reading, by which the time between two readings is told, does not.
+type SetClock struct {
+	RealClock
+	mu     sync.Mutex
+	now    time.Time
+	passed time.Duration
+	wrong  time.Duration
+}
+
+// Now implements shop.Clock.
+func (c *SetClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now.IsZero() {
+		c.now = time.Now()
+	}
+	return Jumped(c.now.Add(c.passed), c.wrong)
+}
+
+// Advance has time pass.
+func (c *SetClock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.passed += d
+}
+
+// Set has it be wrong by so much.
+func (c *SetClock) Set(wrong time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wrong = wrong
+}
+
+// Jumped is t with another wall time and the same monotonic reading, which the methods of time.Time move together.
+func Jumped(t time.Time, by time.Duration) time.Time {
+	t = t.Add(by)
+	fields := (*struct {
+		wall uint64
+		ext  int64
+	})(unsafe.Pointer(&t)) // of time.Time, whose layout other programs rely on as well
+	const monotonic = 1 << 63
+	if fields.wall&monotonic != 0 {
+		fields.ext -= int64(by)
+	}
+	return t
+}

@@ -31,7 +31,7 @@ func events() []Mutant {
 				{outboxFile, "	blocked int64     // lanes", "	cursor  int64\n	blocked int64     // lanes"},
 				{relayFile, "` ORDER BY pos LIMIT ?)", "` AND pos > ? ORDER BY pos LIMIT ?)"},
 				{relayFile, "args = append(args, o.cfg.Batch)", "args = append(args, o.cursor, o.cfg.Batch)"},
-				{relayFile, "	o.measure(rows)\n", "	o.measure(rows)\n	if len(rows) > 0 {\n		o.cursor = rows[len(rows)-1].pos\n	}\n"},
+				{relayFile, "	o.measure(rows, now)\n", "	o.measure(rows, now)\n	if len(rows) > 0 {\n		o.cursor = rows[len(rows)-1].pos\n	}\n"},
 			},
 			Check: unit("platform/outbox", "^TestCommitsOutOfOrder$", "never: [1.1] arrived")},
 		{Name: "mark-before-send", Proves: "I13", Breaks: "the relay notes events as sent before it sends them",
