@@ -9,13 +9,16 @@ BOUNDARIES ?= all
 LINT = bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-quick unit temporald temporald-test lint drift generate bench crash crashpoints mutants simulate clean
+.PHONY: help build faultclock run test test-quick unit temporald temporald-test lint drift generate bench crash crashpoints mutants simulate clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 build: ## build bin/holdfast and bin/holdfastd
 	$(GO) build -o bin/ ./cmd/holdfast ./cmd/holdfastd
+
+faultclock: ## build bin/holdfastd-faultclock, whose clock the chaos experiments set wrong
+	$(GO) build -o bin/holdfastd-faultclock ./test/faultclock
 
 run: build ## build and start everything on this machine, with its data in ./data
 	bin/holdfast up

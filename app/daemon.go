@@ -35,8 +35,21 @@ Every setting can be given in the file, by environment (HOLDFAST_STORE__DSN sets
 
 `
 
-// Daemon is the program holdfastd, with what verifier makes to check the invariants. It returns its exit code.
-func Daemon(ctx context.Context, args, environ []string, stderr io.Writer, verifier func(*Host) (Verifier, error)) int {
+// Program is what a main brings along for Daemon.
+type Program struct {
+	Stderr io.Writer
+	// Verifier makes what checks the invariants over the stores. It may be nil.
+	Verifier func(*Host) (Verifier, error)
+	// Deps makes the ways in which the program touches the world; nil: the real ones.
+	Deps func(*slog.Logger) shop.Deps
+}
+
+// Daemon is the program holdfastd. It returns its exit code.
+func Daemon(ctx context.Context, args, environ []string, p Program) int {
+	stderr := p.Stderr
+	if p.Deps == nil {
+		p.Deps = run.Real
+	}
 	file, flags, err := daemonFlags(args, environ, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return ExitOK
@@ -56,7 +69,7 @@ func Daemon(ctx context.Context, args, environ []string, stderr io.Writer, verif
 		return ExitUsage
 	}
 	log := slog.New(telemetry.LogHandler(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})))
-	err = Run(ctx, cfg, run.Real(log), Embedded{Verifier: verifier}, func(r Ready) {
+	err = Run(ctx, cfg, p.Deps(log), Embedded{Verifier: p.Verifier}, func(r Ready) {
 		log.Info("ready", "target", cfg.Target, "instance", cfg.Instance, "took", r.Took, "api", r.Addresses.API, "internal", r.Internal, "admin", r.Addresses.Admin)
 		go ReloadOnHangup(ctx, r.Reload, log)
 	})

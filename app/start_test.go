@@ -51,7 +51,7 @@ func until(t *testing.T, settings map[string]string, words string) (code int, sa
 	defer cancel()
 	var out bytes.Buffer
 	began := time.Now()
-	code = app.Daemon(ctx, nil, environ, &lastWords{&out, []byte(words), cancel}, nil)
+	code = app.Daemon(ctx, nil, environ, app.Program{Stderr: &lastWords{&out, []byte(words), cancel}})
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("it took %s:\n%s", took, out.String())
 	}

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"holdfast/check/chaos"
@@ -30,5 +32,42 @@ func TestSomeExperiments(t *testing.T) {
 	}
 	if other := draw(2); slices.Equal(first, other) {
 		t.Errorf("another seed draws the same: %q", other)
+	}
+}
+
+// TestParts: those on a small disk have a system of their own, and of many for safety alone so do each twenty-five.
+func TestParts(t *testing.T) {
+	list := make([]chaos.Experiment, 60)
+	list[59].Needs = chaos.SmallDiskNeed
+	for _, c := range []struct {
+		flags chaosFlags
+		want  []int
+	}{
+		{chaosFlags{}, []int{59, 1}},
+		{chaosFlags{safety: true}, []int{25, 25, 9, 1}},
+	} {
+		var got []int
+		for _, part := range c.flags.parts(list) {
+			got = append(got, len(part))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%v, want %v", got, c.want)
+		}
+	}
+	if got := (chaosFlags{}).parts(nil); len(got) != 0 {
+		t.Errorf("of nothing: %v", got)
+	}
+}
+
+// TestMissing: what is not there is said, with what to do about it. There is no bin/holdfastd-faultclock beside a test.
+func TestMissing(t *testing.T) {
+	_, err := chaosFlags{split: true}.chosen([]string{"clock-back-order"})
+	var e *exit
+	if !errors.As(err, &e) || e.code != ExitUnfit || !strings.Contains(err.Error(), "make faultclock") {
+		t.Errorf("%v", err)
+	}
+	list, err := chaosFlags{split: true}.chosen([]string{allExperiments})
+	if err != nil || slices.ContainsFunc(list, func(e chaos.Experiment) bool { return e.Needs == chaos.ClocksNeed }) {
+		t.Errorf("all has what cannot be run: %v", err)
 	}
 }

@@ -42,7 +42,7 @@ func Experiments(length time.Duration) []Experiment {
 		short, long = shortLength, knownLength
 	}
 	var list []Experiment
-	for _, group := range [][]Experiment{known(long), processes(short), links(short), engines(short), parties(short), loads(short), busFaults(short), onUp(short)} {
+	for _, group := range [][]Experiment{known(long), processes(short), links(short), engines(short), named(short), clocks(short), parties(short), loads(short), busFaults(short), onUp(short)} {
 		list = append(list, group...)
 	}
 	return list
@@ -218,21 +218,21 @@ func onUp(length time.Duration) []Experiment {
 		Hypothesis: fmt.Sprintf("Everything stands still, as a machine that sleeps, and goes on: nothing is lost or done twice, and %s later all is as before.", partyBack),
 		Target:     Target{Within: partyBack},
 	}, length, &process{kind: alone, all: true, act: pause}), single(Experiment{
-		Name: "disk-full", Where: Up, Root: true, Blast: "everything that is stored",
+		Name: "disk-full", Where: Up, Needs: SmallDiskNeed, Blast: "everything that is stored",
 		Hypothesis: fmt.Sprintf("On a full disk orders and cancels are answered 503, and reads go on; %s after there is room again all is as before.", linkHealed),
 		Target:     Target{Within: linkHealed}, Least: Availability{none, none, all},
 	}, length, &disk{})}
 }
 
 // Pairs returns n experiments of two faults at a time, which the seed draws. What they are done to is not the same, and
-// only safety is judged.
-func Pairs(n int, seed uint64, length time.Duration, where Where, temporal bool) []Experiment {
+// only safety is judged. Experiments that need what is not there are not drawn.
+func Pairs(n int, seed uint64, length time.Duration, where Where, temporal bool, without []Need) []Experiment {
 	random := rand.New(rand.NewPCG(seed, uint64(n)))
 	var list []Experiment
 	for i := range n {
 		// Faults hold state, so each pair has some of its own.
 		from := slices.DeleteFunc(Experiments(length), func(e Experiment) bool {
-			return !e.Load.Mixed || !e.Runs(where) || e.Temporal && !temporal || e.Root
+			return !e.Load.Mixed || !e.Runs(where) || e.Temporal && !temporal || e.Needs == SmallDiskNeed || slices.Contains(without, e.Needs)
 		})
 		a, b := random.IntN(len(from)), random.IntN(len(from))
 		for touches(from[a]) == touches(from[b]) {

@@ -59,8 +59,8 @@ func list() string {
 			}
 		}
 		where := string(e.Where)
-		if e.Root {
-			where += ", as root"
+		if e.Needs != "" {
+			where += "; needs " + string(e.Needs)
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s / %s / %s | %s |\n", e.Name, where, e.Hypothesis, e.Blast, promise(e.Least.Create), promise(e.Least.Cancel), promise(e.Least.Read), within)
 	}

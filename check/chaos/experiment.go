@@ -18,6 +18,16 @@ const (
 	Either Where = "either" // both
 )
 
+// Need is something that an experiment cannot do without, beside what all need.
+type Need string
+
+// The needs.
+const (
+	SmallDiskNeed Need = "root, to mount a small disk"
+	NamesNeed     Need = "root, to give processes a resolver of their own"
+	ClocksNeed    Need = "bin/holdfastd-faultclock"
+)
+
 // Experiment is a question to a running Holdfast that a run answers.
 type Experiment struct {
 	Name       string
@@ -25,7 +35,7 @@ type Experiment struct {
 	Blast      string // what may be felt, and by whom
 	Where      Where
 	Temporal   bool // it needs orchestrated orders
-	Root       bool // it needs the rights of root
+	Needs      Need // what not every machine has
 
 	Load   Load
 	Phases []Phase

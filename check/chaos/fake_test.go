@@ -81,10 +81,12 @@ type fakeLink struct {
 	name      string
 	out, back LinkFault
 	bites     int64
+	cuts      int
 }
 
 func (l *fakeLink) Name() string { return l.name }
 func (l *fakeLink) Bites() int64 { return l.bites }
+func (l *fakeLink) Cut()         { l.cuts++ }
 func (l *fakeLink) Set(out, back LinkFault) {
 	l.out, l.back = out, back
 	if out != (LinkFault{}) || back != (LinkFault{}) {

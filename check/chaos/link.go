@@ -11,6 +11,7 @@ type link struct {
 	name      string // "payment>psp"; "*>kafka" is every way to it
 	what      string // goes wrong, in words
 	out, back LinkFault
+	cut       bool // connections that are open, too
 
 	hit    []Link
 	before int64
@@ -36,6 +37,9 @@ func (l *link) Inject(_ context.Context, f *Field) error {
 	l.before = l.sum()
 	for _, way := range l.hit {
 		way.Set(l.out, l.back)
+		if l.cut {
+			way.Cut()
+		}
 	}
 	return nil
 }

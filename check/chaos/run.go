@@ -21,6 +21,8 @@ const (
 	// afterLeast is how long a phase without a length lasts at least, and afterMost at most beyond the target.
 	afterLeast = 4 * time.Second
 	afterMost  = 30 * time.Second
+	// quickLength is how long a phase without a fault lasts where safety alone counts.
+	quickLength = time.Second
 	// assumed is the length of such a phase, for what has to be prepared.
 	assumed = 20 * time.Second
 	// ample is the stock that an experiment's orders are taken from.
@@ -121,8 +123,8 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	r.record = &recorder{began: time.Now(), seen: r.observer.of}
 	n := 1.0
-	for _, p := range r.Phases {
-		lasts := p.For
+	for i := range r.Phases {
+		lasts := r.length(i)
 		if lasts == 0 {
 			lasts = assumed
 		}
@@ -223,19 +225,30 @@ func (r *run) one(ctx context.Context, i int) error {
 		wrong = append(wrong, f.Describe())
 	}
 	words := cmp.Or(strings.Join(wrong, "; "), "nothing is wrong")
+	length := r.length(i)
 	lasts := "until all is as before"
-	if p.For > 0 {
-		lasts = "for " + p.For.String()
+	if length > 0 {
+		lasts = "for " + length.String()
 	}
 	r.campaign.Say(fmt.Sprintf("  %-14s %s, %s", p.Name, lasts, words))
-	if p.For > 0 {
-		pauseFor(ctx, p.For)
+	if length > 0 {
+		pauseFor(ctx, length)
 	} else {
 		r.untilRecovered(ctx)
 	}
 	after := r.counts(context.WithoutCancel(ctx))
 	r.result.Phases = append(r.result.Phases, PhaseReport{Name: p.Name, Began: began, Lasted: time.Since(r.record.began) - began, PSP: max(0, after.psp-counted.psp), Carrier: max(0, after.carrier-counted.carrier)})
 	return ctx.Err()
+}
+
+// length is how long a phase lasts; 0: until all is as before. What comes before a fault is measured for what comes
+// after it, and nobody asks for that where safety alone counts.
+func (r *run) length(i int) time.Duration {
+	p := r.Phases[i]
+	if !r.campaign.Safety || len(p.Faults) > 0 {
+		return p.For
+	}
+	return quickLength
 }
 
 // begin has a fault go wrong. Where that cannot be, the rest is looked at all the same, and is inconclusive.

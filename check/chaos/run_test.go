@@ -102,7 +102,7 @@ func TestDraws(t *testing.T) {
 		t.Errorf("20 seeds drew %v of four replicas", seen)
 	}
 	names := func(seed uint64) (all string) {
-		for _, e := range Pairs(10, seed, 0, Split, true) {
+		for _, e := range Pairs(10, seed, 0, Split, true, nil) {
 			if len(e.Phases) != 5 || touches(e) == e.Phases[3].Faults[0].Touches() || !e.SafetyOnly {
 				t.Errorf("%s is no pair", e.Name)
 			}

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"time"
 
 	"holdfast/check"
 	"holdfast/check/audit"
@@ -35,8 +36,40 @@ type Link interface {
 	Name() string
 	// Set replaces the fault of both directions; the zero value heals. Connections that are open feel it too.
 	Set(out, back LinkFault)
+	// Cut resets the connections that are open.
+	Cut()
 	// Bites is how often the faults that were set have done something since the start.
 	Bites() int64
+}
+
+// Named is a System whose own processes find the others by name. Names is nil where they do not.
+type Named interface{ Names() Names }
+
+// Names is where the names of parts are asked for. A part is known by its kind: "psp", "postgres", "order".
+type Names interface {
+	// Set has the questions for a name fail, or with "*" those for all; "" heals.
+	Set(kind string, fault NameFault)
+	// Bites is how many questions were not answered as they should since the start.
+	Bites() int64
+}
+
+// NameFault is what becomes of a question for a name.
+type NameFault string
+
+// The faults.
+const (
+	NoSuchName    NameFault = "NXDOMAIN"
+	ServerFailure NameFault = "SERVFAIL"
+	NoAnswer      NameFault = "no answer"
+)
+
+// Clocked is a Part whose clock can be set wrong.
+type Clocked interface {
+	Part
+	// SetClock has it be wrong by so much, ahead or behind; 0 puts it right.
+	SetClock(wrong time.Duration) error
+	// Shown is how many wrong times it has told its process, which may begin at 0 again when that is started again.
+	Shown() (int64, error)
 }
 
 // LinkFault is what happens to the bytes of one direction.

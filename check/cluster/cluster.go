@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"holdfast/check/chaos"
 	"holdfast/check/engine"
 	"holdfast/check/link"
+	"holdfast/check/names"
 )
 
 // readyLimit bounds the start of all of Holdfast's own processes.
@@ -60,6 +63,10 @@ type Options struct {
 	Engines Engines
 	// Links has every way go through a proxy; without it there are no links.
 	Links bool
+	// Names has Holdfast's own processes find the others by names, with Links alone. See Nameable.
+	Names bool
+	// Clocks has one replica of each service, and one gateway, have a clock that can be set: bin/holdfastd-faultclock.
+	Clocks bool
 	// Settings are added to every process, as in the environment: "payment.calls.lease".
 	Settings map[string]string
 	// DispatchAfter is how long the carrier takes to collect a parcel; the simulator's own default where it is "".
@@ -90,6 +97,7 @@ type System struct {
 	parts    []*Part           // in the order of starting
 	links    []*link.Link
 	balancer *balancer
+	names    *names.Server
 	adding   sync.Mutex // of parts and links, while engines start together
 }
 
@@ -97,8 +105,18 @@ type System struct {
 type Part struct {
 	*engine.Process
 	kind  string
-	place place // of Holdfast's own
+	place place  // of Holdfast's own
+	clock string // the file by which its clock is set; "": it is right
 }
+
+// clocked is a Part whose clock can be set. It is a chaos.Clocked.
+type clocked struct{ *Part }
+
+// SetClock implements chaos.Clocked.
+func (c clocked) SetClock(wrong time.Duration) error { return engine.SetClock(c.clock, wrong) }
+
+// Shown implements chaos.Clocked.
+func (c clocked) Shown() (int64, error) { return engine.Shown(c.clock) }
 
 // Name returns the name of the process: of replicas each has one, "payment-2".
 func (p *Part) Name() string { return p.Spec.Name }
@@ -139,11 +157,19 @@ func (s *System) start(ctx context.Context) (err error) {
 	if s.ownTemporal() {
 		needs = append(needs, "temporald")
 	}
+	if o.Clocks {
+		needs = append(needs, FaultClock)
+	}
 	if err := s.programs(needs...); err != nil {
 		return err
 	}
 	if err := s.makeDir(); err != nil {
 		return err
+	}
+	if o.Names {
+		if err := s.startNames(); err != nil {
+			return err
+		}
 	}
 	places, err := s.places()
 	if err != nil {
@@ -204,6 +230,9 @@ func (s *System) Close() error {
 	if s.balancer != nil {
 		errs = append(errs, s.balancer.close())
 	}
+	if s.names != nil {
+		errs = append(errs, s.names.Close())
+	}
 	for _, l := range s.links {
 		errs = append(errs, l.Close())
 	}
@@ -255,8 +284,19 @@ func (s *System) Parts() []chaos.Part {
 	all := make([]chaos.Part, len(s.parts))
 	for i, p := range s.parts {
 		all[i] = p
+		if p.clock != "" {
+			all[i] = clocked{p}
+		}
 	}
 	return all
+}
+
+// Names is where the names are asked for; nil without Options.Names.
+func (s *System) Names() chaos.Names {
+	if s.names == nil {
+		return nil
+	}
+	return s.names
 }
 
 // Of returns the parts of a kind.
@@ -278,7 +318,8 @@ func (s *System) Links() []chaos.Link {
 	return all
 }
 
-// way returns the address by which from reaches an address of to: that of a proxy, where links are wanted.
+// way returns the address by which from reaches an address of to: that of a proxy, where links are wanted, and with a
+// name, where from asks for names.
 func (s *System) way(from, to, addr string) (string, error) {
 	if !s.options.Links {
 		return addr, nil
@@ -287,7 +328,12 @@ func (s *System) way(from, to, addr string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return door, s.open(from, to, door, addr)
+	err = s.open(from, to, door, addr)
+	if s.names != nil && slices.Contains(s.kinds(), from) {
+		_, port, _ := net.SplitHostPort(door) // it was made of both
+		return net.JoinHostPort(names.Name(to), port), err
+	}
+	return door, err
 }
 
 // open adds a door to the link from one kind to another.
@@ -325,7 +371,7 @@ func (s *System) programs(names ...string) error {
 	}
 	for _, name := range names {
 		if _, err := os.Stat(s.program(name)); err != nil {
-			return fmt.Errorf("%s is %w in %s: run make build temporald", name, engine.ErrMissing, s.options.Bin)
+			return fmt.Errorf("%s is %w in %s: run make build faultclock temporald", name, engine.ErrMissing, s.options.Bin)
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"holdfast/check/engine"
@@ -74,7 +75,10 @@ func (s *System) startServices(ctx context.Context, places map[string][]place) e
 			return err
 		}
 		for i, at := range places[kind] {
-			p := s.process(kind, i+1, at, env)
+			p, err := s.process(kind, i+1, at, env)
+			if err != nil {
+				return err
+			}
 			if err := p.Launch(); err != nil {
 				return err
 			}
@@ -131,16 +135,31 @@ func (s *System) startParty(ctx context.Context, party string, at place) error {
 		Ready:   func(ctx context.Context) error { return answers(ctx, "http://"+at.api+"/ledger") }}))
 }
 
-// process describes one of Holdfast's own.
-func (s *System) process(kind string, n int, at place, env []string) *Part {
-	name := fmt.Sprintf("%s-%d", kind, n)
-	return &Part{kind: kind, place: at, Process: engine.New(engine.Spec{Name: name, Log: filepath.Join(s.dir, "log", name),
+// process describes one of Holdfast's own. Of each kind the last has a clock that can be set, where any is to.
+func (s *System) process(kind string, n int, at place, env []string) (*Part, error) {
+	name, program, clock := fmt.Sprintf("%s-%d", kind, n), "holdfastd", ""
+	last := s.options.Replicas
+	if kind == Gateway {
+		last = s.options.Gateways
+	}
+	if s.options.Clocks && n == last {
+		program, clock = FaultClock, filepath.Join(s.dir, name+".clock")
+		env = append(slices.Clone(env), engine.ClockVariable+"="+clock)
+		if err := engine.SetClock(clock, 0); err != nil {
+			return nil, err
+		}
+	}
+	args := []string{s.program(program), "-target=" + kind, "-addr=" + at.api, "-internal-addr=" + at.internal, "-admin-addr=" + at.admin}
+	if s.names != nil {
+		args = resolving(s.resolver(), args)
+	}
+	return &Part{kind: kind, place: at, clock: clock, Process: engine.New(engine.Spec{Name: name, Log: filepath.Join(s.dir, "log", name),
 		Command: func() *exec.Cmd {
-			cmd := exec.Command(s.program("holdfastd"), "-target="+kind, "-addr="+at.api, "-internal-addr="+at.internal, "-admin-addr="+at.admin)
+			cmd := exec.Command(args[0], args[1:]...)
 			cmd.Env = env
 			return cmd
 		},
-		Ready: func(ctx context.Context) error { return answers(ctx, "http://"+at.admin+"/readyz") }})}
+		Ready: func(ctx context.Context) error { return answers(ctx, "http://"+at.admin+"/readyz") }})}, nil
 }
 
 // environment is what the processes of a kind are told: the same for all, but for the ways to the others. What is

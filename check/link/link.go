@@ -133,6 +133,15 @@ func (l *Link) Set(outFault, backFault chaos.LinkFault) {
 	l.doorsFor(outFault.Refuse || backFault.Refuse)
 }
 
+// Cut resets the connections that are open.
+func (l *Link) Cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		c.reset()
+	}
+}
+
 func duration(s string) time.Duration {
 	if s == "" {
 		return 0

@@ -29,5 +29,5 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "holdfastd: stopped at once, as asked twice")
 		os.Exit(app.ExitFailure)
 	}()
-	return app.Daemon(ctx, os.Args[1:], os.Environ(), os.Stderr, verify.Daemon)
+	return app.Daemon(ctx, os.Args[1:], os.Environ(), app.Program{Stderr: os.Stderr, Verifier: verify.Daemon})
 }
