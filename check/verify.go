@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"holdfast/client"
@@ -79,8 +80,34 @@ func LookVia(ctx context.Context, hc *http.Client, c *client.Client, at Addresse
 	if w.Money, err = ledger[MoneyEntry](ctx, hc, at.PSP); err != nil {
 		return nil, err
 	}
-	w.Parcels, err = ledger[ParcelEntry](ctx, hc, at.Carrier)
-	return w, err
+	return w, w.hear(ctx, hc, at)
+}
+
+// hearLimit is three times the longest that the carrier waits before it asks once more whether a parcel may go.
+const hearLimit = 15 * time.Second
+
+// hear reads the carrier's ledger, once it has got the answers that it waits for. Where an answer was lost, an
+// order may be fulfilled before the carrier has asked again and lets its parcel go.
+func (w *World) hear(ctx context.Context, hc *http.Client, at Addresses) (err error) {
+	for deadline := time.Now().Add(hearLimit); ; {
+		if w.Parcels, err = ledger[ParcelEntry](ctx, hc, at.Carrier); err != nil || !w.unheard() || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// unheard tells whether the carrier still holds the parcel of an order that is fulfilled.
+func (w *World) unheard() bool {
+	held := make(map[shop.OrderID]bool)
+	for _, e := range w.Parcels {
+		held[e.Reference] = e.Entry == "scheduled"
+	}
+	return slices.ContainsFunc(w.Orders, func(o shop.Order) bool { return o.Status == shop.Fulfilled && held[o.ID] })
 }
 
 // ledger reads an outside party's ledger.

@@ -1,11 +1,17 @@
 package check_test
 
 import (
+	"encoding/json"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"holdfast/check"
+	"holdfast/client"
 	"holdfast/shop"
 )
 
@@ -106,6 +112,57 @@ func TestVerifyFinds(t *testing.T) {
 				}
 				t.Errorf("found %q, want one of %s", strings.Join(all, "; "), test.invariant)
 			}
+		})
+	}
+}
+
+// trip answers requests.
+type trip func(path string) string
+
+// RoundTrip answers one.
+func (f trip) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(f(r.URL.Host + r.URL.Path)))}, nil
+}
+
+// TestLookHearsTheCarrier: where the carrier has to ask again whether a parcel may go, the world is seen when it has;
+// one that never asks again is seen as it is.
+func TestLookHearsTheCarrier(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string]time.Duration{"at once": 0, "asked again": 5 * time.Second, "never": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				orders, err := json.Marshal(map[string]any{"items": []shop.Order{{ID: "ord_1", Status: shop.Fulfilled}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				hc := &http.Client{Transport: trip(func(path string) string {
+					switch {
+					case strings.HasSuffix(path, "/v1/orders"):
+						return string(orders)
+					case strings.HasSuffix(path, "/v1/items"):
+						return `{"items":[]}`
+					case path == "psp/ledger":
+						return ""
+					case time.Since(began) < after:
+						return `{"entry":"scheduled","reference":"ord_1","id":"1"}`
+					default:
+						return `{"entry":"scheduled","reference":"ord_1","id":"1"}` + "\n" + `{"entry":"dispatched","reference":"ord_1","id":"1"}`
+					}
+				})}
+				api, err := client.New("http://api", "key", hc)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w, err := check.LookVia(t.Context(), hc, api, check.Addresses{PSP: "http://psp", Carrier: "http://carrier"}, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if gone := len(w.Parcels) == 2; gone != (after < time.Minute) {
+					t.Errorf("after %s: %+v", time.Since(began), w.Parcels)
+				}
+			})
 		})
 	}
 }
