@@ -91,7 +91,7 @@ type Config struct {
 	Poll    time.Duration `koanf:"poll"`    // how often due calls are looked for
 	// Alive is how long the other processes wait for a sign of life of this one before they take its calls over,
 	// however long the leases last. It gives one each quarter of that, and where it can give none in time it ends
-	// what it has under way. 0: 2 s; on SQLite, which has one process, 1 min.
+	// what it has under way. 0: 2 s; on SQLite, which has one process, 1 min, which is also the most.
 	Alive time.Duration `koanf:"alive"`
 
 	UndoWorkers int `koanf:"undo_workers"` // attempts at once of the operations that undo something
@@ -113,14 +113,17 @@ func (c Config) Validate() error {
 		return fmt.Errorf("calls.timeout must be positive and calls.lease more than twice as long")
 	case c.Poll <= 0:
 		return fmt.Errorf("calls.poll must be positive")
-	case c.Alive != 0 && c.Alive < leastAlive || c.Alive > c.Lease:
-		return fmt.Errorf("calls.alive must be at least %s and not above calls.lease", leastAlive)
+	case c.Alive != 0 && c.Alive < leastAlive || c.Alive > min(c.Lease, maxAlive):
+		return fmt.Errorf("calls.alive must be at least %s, and not above %s nor calls.lease", leastAlive, maxAlive)
 	}
 	return nil
 }
 
-// leastAlive is the least of Config.Alive.
-const leastAlive = 100 * time.Millisecond
+// The least and the most of Config.Alive.
+const (
+	leastAlive = 100 * time.Millisecond
+	maxAlive   = time.Minute
+)
 
 // enqueueRows bounds one INSERT.
 const enqueueRows = 50
@@ -142,7 +145,7 @@ func (r *Runner[B]) Enqueue(ctx context.Context, tx *sqldb.Tx, calls ...Call) er
 
 func (r *Runner[B]) insert(ctx context.Context, tx *sqldb.Tx, now time.Time, chunk []Call) error {
 	const columns = 10
-	l := r.life.Load() // of before the call is anybody's
+	from := held{r.life.Load(), tx.Begun()} // of before the call is anybody's
 	byKey := make(map[string]Call, len(chunk))
 	args := make([]any, 0, columns*len(chunk))
 	for _, c := range chunk {
@@ -172,7 +175,7 @@ func (r *Runner[B]) insert(ctx context.Context, tx *sqldb.Tx, now time.Time, chu
 			return err
 		}
 		if c, direct := byKey[key]; direct {
-			tx.AfterCommit(func() { r.offer(c, l) })
+			tx.AfterCommit(func() { r.offer(c, from) })
 		}
 	}
 	return rows.Err()

@@ -140,7 +140,7 @@ type desk struct {
 }
 
 func config(owner string) calls.Config {
-	return calls.Config{Owner: owner, Workers: 4, Queue: 8, Timeout: time.Minute, Lease: time.Hour, Poll: time.Minute, UndoWorkers: 2, Alive: time.Hour}
+	return calls.Config{Owner: owner, Workers: 4, Queue: 8, Timeout: time.Minute, Lease: time.Hour, Poll: time.Minute, UndoWorkers: 2, Alive: time.Minute}
 }
 
 // quiet is a breaker without chance: it opens at half failures of four calls, for an hour.

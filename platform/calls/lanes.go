@@ -88,7 +88,7 @@ func (r *Runner[B]) claim(ctx context.Context) error {
 	if err != nil || len(due) == 0 {
 		return err
 	}
-	life, order := r.life.Load(), oldest
+	from, order := held{r.life.Load(), r.deps.Clock.Now()}, oldest
 	if r.young = !r.young; r.young {
 		order = youngest
 	}
@@ -110,7 +110,7 @@ func (r *Runner[B]) claim(ctx context.Context) error {
 		}
 		tx.AfterCommit(func() {
 			for _, c := range taken {
-				r.offer(c, life)
+				r.offer(c, from)
 			}
 		})
 		return nil
@@ -147,10 +147,11 @@ func (r *Runner[B]) giveBack(ctx context.Context) error {
 // looksPerHurry is how many looks for due calls there are for each one for calls that wait too long.
 const looksPerHurry = 10
 
-// hurry makes the calls due that wait for longer than any is put off: the clock was ahead when they were, and
-// has been put right since.
+// hurry makes the calls due that wait for longer than any is put off, and shortens the leases of ours that are longer
+// than any: the clock was ahead when they were written, and has been put right since.
 func (r *Runner[B]) hurry(ctx context.Context) error {
 	var late []string
+	var leases int
 	err := r.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		late = late[:0] // it may run again
 		now, err := tx.Now(ctx)
@@ -168,9 +169,9 @@ func (r *Runner[B]) hurry(ctx context.Context) error {
 				}
 			}
 		}
-		return nil
+		return tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM calls`+longLease+` LIMIT 1) one`, r.cfg.Owner, sqldb.Micros(now.Add(2*r.cfg.Lease))).Scan(&leases)
 	})
-	if err != nil || len(late) == 0 {
+	if err != nil || len(late)+leases == 0 {
 		return err
 	}
 	return r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
@@ -183,9 +184,14 @@ func (r *Runner[B]) hurry(ctx context.Context) error {
 				return err
 			}
 		}
-		return nil
+		_, err = tx.Exec(ctx, `UPDATE calls SET lease_until = ?`+longLease, sqldb.Micros(now.Add(r.cfg.Lease)), r.cfg.Owner, sqldb.Micros(now.Add(2*r.cfg.Lease)))
+		return err
 	})
 }
+
+// longLease are the calls of an owner with leases that are longer than it takes any. The margin is for a clock that is
+// put right in small steps. The calls of others are theirs for as long as they give signs of life.
+const longLease = ` WHERE owner = ? AND lease_until > 0 AND lease_until > ?`
 
 const lateWhere = ` FROM calls WHERE kind = ? AND parked = 0 AND next_at > ?`
 

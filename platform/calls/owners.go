@@ -134,23 +134,32 @@ func (r *Runner[B]) register(ctx context.Context) (known bool, err error) {
 // inherit makes the calls due again that were taken up by those who give no sign of life any more, and returns
 // when the next of the others is due to give one.
 func (r *Runner[B]) inherit(ctx context.Context) (next time.Duration, err error) {
-	var dead int
+	var dead, far int
 	look := func(ctx context.Context, tx *sqldb.Tx) error {
 		now, err := tx.Now(ctx)
 		if err != nil {
 			return err
 		}
 		var first int64
-		err = tx.QueryRow(ctx, `SELECT count(CASE WHEN until <= ? THEN 1 END), COALESCE(min(CASE WHEN until > ? THEN until END), ?)
-			FROM call_owners WHERE owner <> ?`, sqldb.Micros(now), sqldb.Micros(now), sqldb.Micros(now.Add(r.cfg.Alive)), r.cfg.Owner).Scan(&dead, &first)
+		err = tx.QueryRow(ctx, `SELECT count(CASE WHEN until <= ? THEN 1 END), count(CASE WHEN until > ? THEN 1 END), COALESCE(min(CASE WHEN until > ? THEN until END), ?)
+			FROM call_owners WHERE owner <> ?`, sqldb.Micros(now), sqldb.Micros(now.Add(maxAlive)), sqldb.Micros(now), sqldb.Micros(now.Add(r.cfg.Alive)), r.cfg.Owner).Scan(&dead, &far, &first)
 		next = sqldb.FromMicros(first).Sub(now)
 		return err
 	}
-	if err := r.db.View(ctx, look); err != nil || dead == 0 {
+	if err := r.db.View(ctx, look); err != nil || dead+far == 0 {
 		return next, err
 	}
 	return next, r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		owners, err := lock(ctx, tx, r.cfg.Owner)
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		// What is longer than any is of a clock that was ahead. Who is alive gives its next sign before the end.
+		latest := sqldb.Micros(now.Add(maxAlive))
+		if _, err := tx.Exec(ctx, `UPDATE call_owners SET until = ? WHERE until > ?`, latest, latest); err != nil {
+			return err
+		}
+		owners, err := lock(ctx, tx, now, r.cfg.Owner)
 		if err != nil {
 			return err
 		}
@@ -164,11 +173,7 @@ func (r *Runner[B]) inherit(ctx context.Context) (next time.Duration, err error)
 }
 
 // lock locks those who gave no sign of life in time. One that is giving one at this moment is passed over.
-func lock(ctx context.Context, tx *sqldb.Tx, but string) (owners []string, err error) {
-	now, err := tx.Now(ctx)
-	if err != nil {
-		return nil, err
-	}
+func lock(ctx context.Context, tx *sqldb.Tx, now time.Time, but string) (owners []string, err error) {
 	rows, err := tx.Query(ctx, `SELECT owner FROM call_owners WHERE until <= ? AND owner <> ? ORDER BY owner FOR UPDATE SKIP LOCKED`, sqldb.Micros(now), but)
 	if err != nil {
 		return nil, err

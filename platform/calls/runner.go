@@ -68,8 +68,13 @@ type outcome[B any] struct {
 // claimed is a call that this process holds the lease of.
 type claimed struct {
 	Call
-	at   time.Time // on this process's clock
-	life *life     // of this process when it was taken up
+	held
+}
+
+// held is how a call is held.
+type held struct {
+	life  *life     // of this process when it was taken up
+	since time.Time // on this process's clock, and not after its lease began
 }
 
 // Parts is what a runner works with.
@@ -91,7 +96,7 @@ func New[B any](cfg Config, p Parts, perform Performer[B], store Store[B]) (*Run
 	if cfg.Alive == 0 {
 		cfg.Alive = 2 * time.Second
 		if p.DB != nil && p.DB.Dialect() == sqldb.SQLite {
-			cfg.Alive = time.Minute
+			cfg.Alive = maxAlive
 		}
 		cfg.Alive = min(cfg.Alive, cfg.Lease)
 	}
@@ -163,10 +168,10 @@ func (r *Runner[B]) leave(ctx context.Context) {
 
 // offer hands a call to a worker; it never blocks, since it runs on the store's writer. A call for which
 // there is no room any more goes back to the store: see giveBack.
-func (r *Runner[B]) offer(c Call, l *life) {
+func (r *Runner[B]) offer(c Call, from held) {
 	to, _ := r.of(c.Kind)
 	select {
-	case to.queue <- claimed{c, r.deps.Clock.Now(), l}:
+	case to.queue <- claimed{c, from}:
 	default:
 		r.handBack(c)
 	}
@@ -239,7 +244,7 @@ func (r *Runner[B]) work(ctx context.Context, queue <-chan claimed) {
 			// One that waited long may be about to lose its lease: it is left to the poll, and goes back
 			// as not begun where the lease is surely ours still. So does one of an earlier life, where
 			// nobody has taken it over.
-			switch waited := r.deps.Clock.Now().Sub(c.at); {
+			switch waited := r.deps.Clock.Now().Sub(c.since); {
 			case !r.lives(c.life):
 				r.handBack(c.Call)
 			case waited < r.cfg.Lease-2*r.cfg.Timeout:

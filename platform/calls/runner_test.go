@@ -163,6 +163,58 @@ func TestClockWasAhead(t *testing.T) {
 	})
 }
 
+// TestLeasesOfAClockAhead has leases that were written while the clock was an hour ahead: the call is its owner's no
+// longer than it takes any, and a silent process is waited for no longer than any may be.
+func TestLeasesOfAClockAhead(t *testing.T) {
+	cfg := config("a")
+	cfg.Lease = 3 * time.Minute
+	each(t, cfg, limits(), func(t *testing.T, d *desk) {
+		end, _ := d.gate()
+		d.answer = func(_ context.Context, c calls.Call, _ int) result {
+			<-end
+			return settle(c.Key)
+		}
+		d.run()
+		d.enqueue(call("authorise", 1))
+		d.next(1)
+		far := sqldb.Micros(time.Now().Add(time.Hour))
+		d.exec(`UPDATE calls SET lease_until = ?`, far)
+		d.exec(`INSERT INTO call_owners (owner, until) VALUES ('b', ?)`, far)
+		d.poll(manyPolls)
+		is(t, "calls with a lease of its length", d.number(`SELECT count(*) FROM calls WHERE lease_until BETWEEN 1 AND ?`, sqldb.Micros(time.Now().Add(cfg.Lease))), 1)
+		d.sign(2)
+		is(t, "signs of life that last for a minute", d.number(`SELECT count(*) FROM call_owners WHERE owner = 'b' AND until <= ?`, sqldb.Micros(time.Now().Add(time.Minute))), 1)
+	})
+}
+
+// TestHeldSinceBegin has a transaction last for so long that the lease of its call, which counts from its begin, does not
+// suffice for an attempt any more: the call is taken up anew before it is made.
+func TestHeldSinceBegin(t *testing.T) {
+	cfg := config("a")
+	cfg.Lease = 2*cfg.Timeout + 10*time.Second
+	each(t, cfg, limits(), func(t *testing.T, d *desk) {
+		end, _ := d.gate()
+		d.answer = func(_ context.Context, c calls.Call, _ int) result {
+			<-end
+			return settle(c.Key)
+		}
+		d.run()
+		d.update(func(ctx context.Context, tx *sqldb.Tx) error {
+			err := d.Enqueue(ctx, tx, call("authorise", 1))
+			d.clock.ahead.Store(int64(20 * time.Second))
+			return err
+		})
+		first := d.number(`SELECT lease_until FROM calls`)
+		for ctx := within(t); d.attempts() == 0 && ctx.Err() == nil; {
+			d.poll(1)
+		}
+		d.next(1)
+		if second := d.number(`SELECT lease_until FROM calls`); second <= first {
+			t.Error("an attempt was begun under a lease that was about to end")
+		}
+	})
+}
+
 // TestSettleFails has outcomes that cannot be stored, of which one can in the end. The others of their
 // transaction are stored all the same.
 func TestSettleFails(t *testing.T) {

@@ -67,6 +67,9 @@ func (o *Outbox) takeSlots(ctx context.Context, tx *sqldb.Tx) (mine []int, relay
 	if err != nil {
 		return nil, relays, err
 	}
+	if err := clamp(ctx, tx, sqldb.Micros(now.Add(maxLease))); err != nil {
+		return nil, relays, err
+	}
 	until := sqldb.Micros(now.Add(o.cfg.Lease))
 	if relays, err = o.register(ctx, tx, now, until); err != nil {
 		return nil, relays, err
@@ -81,6 +84,17 @@ func (o *Outbox) takeSlots(ctx context.Context, tx *sqldb.Tx) (mine []int, relay
 		return nil, relays, err
 	}
 	return mine, relays, setSlots(ctx, tx, mine, o.cfg.Owner, until)
+}
+
+// clamp shortens the leases that are longer than any may be: the clock was ahead when they were written, and has been
+// put right since. A relay that is alive renews its own before the end all the same.
+func clamp(ctx context.Context, tx *sqldb.Tx, latest int64) error {
+	for _, table := range []string{"outbox_slots", "outbox_relays"} {
+		if _, err := tx.Exec(ctx, `UPDATE `+table+` SET until = ? WHERE until > ?`, latest, latest); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // register gives a sign of life, forgets the relays that gave none in time, and tells which others there are.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/platform/outbox"
+	"holdfast/platform/sqldb"
 	"holdfast/shop"
 	"holdfast/test/stores"
 )
@@ -66,6 +67,35 @@ func TestTwoRelaysShare(t *testing.T) {
 		mu.Unlock()
 		stopA()
 		untilNumber(t, db, 16, `SELECT count(*) FROM outbox_slots WHERE owner = 'b'`)
+	})
+}
+
+// TestLeasesOfAClockAhead: relays that died after the clock was an hour ahead keep their slots no longer than any relay may.
+func TestLeasesOfAClockAhead(t *testing.T) {
+	t.Parallel()
+	stores.Each(t, func(t *testing.T, open stores.Open) {
+		db := open(t, outbox.Migrations())
+		err := db.Update(testContext(t), func(ctx context.Context, tx *sqldb.Tx) error {
+			now, err := tx.Now(ctx)
+			if err != nil {
+				return err
+			}
+			far := sqldb.Micros(now.Add(time.Hour))
+			if _, err = tx.Exec(ctx, `INSERT INTO outbox_relays (owner, until) VALUES ('dead', ?)`, far); err == nil {
+				_, err = tx.Exec(ctx, `UPDATE outbox_slots SET owner = 'dead', until = ?`, far)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, newOutbox(t, fast("a"), outbox.Parts{DB: db, Producer: newSender()}).Run)
+		longest := sqldb.Micros(time.Now().Add(time.Minute + patience))
+		untilNumber(t, db, 0, `SELECT count(*) FROM outbox_slots WHERE until > ?`, longest)
+		untilNumber(t, db, 1, `SELECT count(*) FROM outbox_relays WHERE owner = 'dead' AND until <= ?`, longest)
+		if n := number(t, db, `SELECT count(*) FROM outbox_slots WHERE owner = 'dead'`); n != 16 {
+			t.Errorf("a relay that may be alive has kept %d slots", n)
+		}
 	})
 }
 

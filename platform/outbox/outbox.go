@@ -40,6 +40,9 @@ func Migrations() fs.FS {
 // part of what is stored.
 const slots = 16
 
+// maxLease is the longest lease of any relay, however it is configured.
+const maxLease = time.Minute
+
 // Sender sends events and returns an error slot for each, in order. bus.Producer is one.
 type Sender interface {
 	Send(ctx context.Context, events []shop.Event) []error
@@ -67,7 +70,7 @@ type Config struct {
 	PollShared time.Duration `koanf:"poll_shared"`
 	// Lease is how long a relay keeps its share of the keys without a sign of life. It gives one each quarter
 	// of that, and a send that takes longer is cut off and made again. By default 2 s; on SQLite, which has
-	// one process, 1 min.
+	// one process, 1 min, which is also the most.
 	Lease time.Duration `koanf:"lease"`
 
 	// Waits after failures are random, up to RetryMin doubled each time, and up to RetryMax at most. They need
@@ -122,8 +125,8 @@ func (c Config) Validate() error {
 		return errors.New("outbox: batch: 1 to 2000")
 	case c.Poll <= 0 || c.PollShared <= 0:
 		return errors.New("outbox: poll and poll_shared: more than 0")
-	case c.Lease < 0 || c.Lease > 0 && c.Lease < 100*time.Millisecond:
-		return errors.New("outbox: lease: at least 100ms")
+	case c.Lease < 0 || c.Lease > 0 && c.Lease < 100*time.Millisecond || c.Lease > maxLease:
+		return errors.New("outbox: lease: 100ms to 1m")
 	case c.RetryMin <= 0 || c.RetryMax < c.RetryMin:
 		return errors.New("outbox: retry_min: more than 0 and at most retry_max")
 	case c.Attempts < 1:
@@ -176,7 +179,7 @@ func New(cfg Config, parts Parts) (*Outbox, error) {
 	if cfg.Lease == 0 {
 		cfg.Lease = 2 * time.Second
 		if parts.DB.Dialect() == sqldb.SQLite {
-			cfg.Lease = time.Minute
+			cfg.Lease = maxLease
 		}
 	}
 	o := &Outbox{cfg: cfg, parts: parts, deps: parts.Deps, retry: bus.Backoff{Min: cfg.RetryMin, Max: cfg.RetryMax},

@@ -384,7 +384,7 @@ func TestWakesAfterCommit(t *testing.T) {
 	clock := fakes.NewClock(deps.Clock.Now())
 	deps.Clock = clock
 	cfg := fast("a")
-	cfg.Lease = time.Hour
+	cfg.Lease = time.Minute
 	o := newOutbox(t, cfg, outbox.Parts{DB: db, Producer: s, Deps: deps})
 	run(t, o.Run)
 	for n := 1; n <= 3; n++ {
@@ -476,7 +476,8 @@ func TestConfigValidate(t *testing.T) {
 	for want, change := range map[string]func(*outbox.Config){
 		"owner": func(c *outbox.Config) { c.Owner = "" }, "batch": func(c *outbox.Config) { c.Batch = -1 }, "poll": func(c *outbox.Config) { c.Poll = -1 },
 		"lease": func(c *outbox.Config) { c.Lease = 1 }, "retry_min": func(c *outbox.Config) { c.RetryMax = 1 }, "attempts": func(c *outbox.Config) { c.Attempts = -1 },
-		"keep:": func(c *outbox.Config) { c.Keep = -1 }, "keep_inbox": func(c *outbox.Config) { c.KeepInbox = c.Keep },
+		"100ms to 1m": func(c *outbox.Config) { c.Lease = 61 * time.Second },
+		"keep:":       func(c *outbox.Config) { c.Keep = -1 }, "keep_inbox": func(c *outbox.Config) { c.KeepInbox = c.Keep },
 		"purge": func(c *outbox.Config) { c.PurgeBatch = -1 }, "checkpoint": func(c *outbox.Config) { c.Checkpoint = -1 },
 	} {
 		c := good

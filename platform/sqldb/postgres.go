@@ -172,12 +172,13 @@ func (db *postgresDB) once(ctx context.Context, readOnly bool, fn func(context.C
 	if readOnly {
 		how = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 	}
+	begun := db.deps.Clock.Now()
 	c, now, err := db.begin(ctx, how)
 	if err != nil {
 		return false, classify(err, postgresUnavailable, readOnly)
 	}
 	defer c.Close()
-	tx := &Tx{on: &postgresTx{c: c, texts: &db.texts, began: now}, readOnly: readOnly}
+	tx := &Tx{on: &postgresTx{c: c, texts: &db.texts, began: now}, begun: begun, readOnly: readOnly}
 	ended := false
 	defer func() {
 		if !ended { // fn failed, or panicked, or ended its goroutine
@@ -219,7 +220,7 @@ func (db *postgresDB) read(ctx context.Context, fn func(context.Context, *Tx) er
 
 func (db *postgresDB) readOn(ctx context.Context, c *sql.Conn, fn func(context.Context, *Tx) error) error {
 	defer c.Close()
-	tx := &Tx{on: &postgresTx{c: c, texts: &db.texts}, readOnly: true}
+	tx := &Tx{on: &postgresTx{c: c, texts: &db.texts}, begun: db.deps.Clock.Now(), readOnly: true}
 	defer tx.closeRows() // fn may panic
 	return tx.end(fn(ctx, tx))
 }

@@ -177,7 +177,7 @@ func (db *sqliteDB) view(ctx context.Context, fn func(context.Context, *Tx) erro
 	case <-db.closed:
 		return shop.E(shop.Unavailable, "sqldb", msgClosed)
 	}
-	tx := &Tx{readOnly: true}
+	tx := &Tx{begun: db.deps.Clock.Now(), readOnly: true}
 	broken := true // until shown otherwise: fn may panic
 	defer func() {
 		if broken && c != nil {

@@ -13,6 +13,7 @@ import (
 // Tx is a transaction. It is valid while the function that got it runs, and for one goroutine.
 type Tx struct {
 	on       session
+	begun    time.Time // by this process's clock
 	readOnly bool
 	rows     *sql.Rows // of the last query, perhaps still open
 	err      error     // the first failure, then the end; nothing runs after it
@@ -127,6 +128,10 @@ func (tx *Tx) Now(ctx context.Context) (time.Time, error) {
 	}
 	return t.UTC().Truncate(time.Microsecond), nil
 }
+
+// Begun returns the time by this process's clock before the transaction began, and so before that of Now. What lasts
+// from Now on lasts at least as long from here.
+func (tx *Tx) Begun() time.Time { return tx.begun }
 
 // ready tells whether a statement may run.
 func (tx *Tx) ready(ctx context.Context) error {

@@ -220,7 +220,7 @@ func (w *writer) step(j *job) error {
 	if err := w.c.run(j.ctx, "SAVEPOINT t"); err != nil {
 		return err
 	}
-	j.tx = Tx{on: w.c}
+	j.tx = Tx{on: w.c, begun: w.c.clock.Now()}
 	err := j.tx.end(w.call(j))
 	if err == nil {
 		return w.c.run(j.ctx, "RELEASE t")
