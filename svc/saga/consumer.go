@@ -22,8 +22,12 @@ var types = []shop.EventType{
 // Topics are those that the service reads. The embedded bus keeps a record until its readers have it.
 func Topics() []string { return topics }
 
-// asks tells whether an event asks for anything: those of orchestrated orders do.
-func asks(e shop.Event) bool { return e.Saga() == shop.Orchestrated }
+// asks tells whether an event asks for anything: those of orchestrated orders do. One that cannot be read may be such
+// an order's, and does too: it becomes a dead letter, as everywhere.
+func asks(e shop.Event) bool {
+	style := e.Saga()
+	return style == shop.Orchestrated || style == "" && json.Unmarshal(e.Data, new(shop.OrderData)) != nil
+}
 
 // consume notes what Temporal has to be told. That is a call to be made, so a Temporal that is down keeps
 // no event waiting and makes no dead letter.
@@ -67,7 +71,8 @@ func (s *Service) take(ctx context.Context, tx *sqldb.Tx, e shop.Event, d *shop.
 		}
 	}
 	if e.Type == shop.EventOrderRedriven && !d.Undo {
-		// A start that waits asks for all there is to ask for, and a Temporal that is slow needs no second one.
+		// A start that waits asks for all there is to ask for, and a Temporal that is slow needs no second one. Where
+		// that has been told already and the answer was lost, it is told again as a redrive.
 		if _, waits, err := calls.Find(ctx, tx, callKey(e.OrderID, opStart, false)); err != nil || waits {
 			return err
 		}

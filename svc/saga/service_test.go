@@ -30,6 +30,7 @@ const limit = 30 * time.Second
 type cluster struct {
 	mu      sync.Mutex
 	away    int // how many more times it does not answer
+	lose    int // how many more times its answer is lost
 	told    []string
 	changed chan struct{}
 }
@@ -46,6 +47,10 @@ func (c *cluster) take(what string) error {
 	case c.changed <- struct{}{}:
 	default:
 	}
+	if c.lose > 0 {
+		c.lose--
+		return shop.Wrap(shop.Unavailable, "test", "its answer is lost", errors.New("deadline exceeded"))
+	}
 	return nil
 }
 
@@ -59,6 +64,13 @@ func (c *cluster) Signal(_ context.Context, r temporal.Run, signal string, value
 
 func (c *cluster) Component(string, string, func(worker.Registry)) run.Component {
 	return run.Component{Name: "worker"}
+}
+
+// leave has it be away.
+func (c *cluster) leave(times int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.away = times
 }
 
 // hears waits until it was told so much, in any order.
@@ -129,8 +141,8 @@ func event(t *testing.T, kind shop.EventType, style shop.SagaStyle, status shop.
 // alone, also where it is away for a while; and it is told nothing of others.
 func TestTold(t *testing.T) {
 	each(t, func(t *testing.T, s *saga.Service, _ *sqldb.DB, c *cluster) {
-		c.away = 5
-		for _, e := range []shop.Event{
+		start := "start order/" + string(id) + " {OrderID:" + string(id) + " Undo:false}"
+		for i, e := range []shop.Event{
 			event(t, shop.EventOrderPlaced, shop.Choreographed, shop.Pending, false),
 			event(t, shop.EventOrderPlaced, "", shop.Pending, false),
 			event(t, shop.EventOrderPlaced, shop.Orchestrated, shop.Pending, false),
@@ -141,8 +153,12 @@ func TestTold(t *testing.T) {
 			if err := s.Consume(t.Context(), e); err != nil {
 				t.Fatal(err)
 			}
+			if i == 2 {
+				c.hears(t, start)
+				c.leave(5)
+			}
 		}
-		c.hears(t, "start order/"+string(id)+" {OrderID:"+string(id)+" Undo:false}", "undo order/"+string(id)+" <nil>", "redrive order/"+string(id)+" {Undo:true}")
+		c.hears(t, start, "undo order/"+string(id)+" <nil>", "redrive order/"+string(id)+" {Undo:true}")
 	})
 }
 
@@ -167,6 +183,32 @@ func TestRedriveBesideStart(t *testing.T) {
 			})
 			if err != nil || n != step.waits {
 				t.Errorf("after %s of an order that is %s %d calls wait, want %d: %v", step.event.Type, step.event.Data, n, step.waits, err)
+			}
+		}
+	})
+}
+
+// TestRedriveBesideLostStart: a start whose answer was lost is told again as a redrive, so that the redrive that came
+// beside it reaches a run that has ended, too.
+func TestRedriveBesideLostStart(t *testing.T) {
+	each(t, func(t *testing.T, s *saga.Service, _ *sqldb.DB, c *cluster) {
+		c.lose = 1
+		err := s.Consume(t.Context(), event(t, shop.EventOrderPlaced, shop.Orchestrated, shop.Pending, false), event(t, shop.EventOrderRedriven, shop.Orchestrated, shop.Pending, false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.hears(t, "start order/"+string(id)+" {OrderID:"+string(id)+" Undo:false}", "redrive order/"+string(id)+" {Undo:false}")
+	})
+}
+
+// TestUnreadable: an event that cannot be read is handed on, and fails: it may be an orchestrated order's.
+func TestUnreadable(t *testing.T) {
+	each(t, func(t *testing.T, s *saga.Service, _ *sqldb.DB, _ *cluster) {
+		for _, data := range []string{`{"order": "nonsense"}`, `{"order": {"saga": 1}}`, `{`, `{"order": {"saga": "orchestrated", "lines": 1}}`} {
+			e := event(t, shop.EventOrderPlaced, shop.Orchestrated, shop.Pending, false)
+			e.Data = []byte(data)
+			if err := s.Consume(t.Context(), e); err == nil {
+				t.Errorf("%s was passed over", data)
 			}
 		}
 	})

@@ -37,10 +37,12 @@ func WorkflowID(id shop.OrderID) string { return "order/" + string(id) }
 func (s *Service) tell(ctx context.Context, c calls.Call) calls.Result[none] {
 	run := temporal.Run{ID: WorkflowID(c.OrderID), Queue: s.cfg.Queue, Workflow: WorkflowName, Input: Input{OrderID: c.OrderID}}
 	err := s.policies.Policy(c.Kind).Run(ctx, func(ctx context.Context) error {
-		switch c.Kind {
-		case opStart:
+		switch {
+		case c.Kind == opStart && !c.Unknown && c.Attempts == 0:
 			return s.temporal.Start(ctx, run)
-		case opUndo:
+		case c.Kind == opStart: // it may have been told before, and a run that has ended since does nothing more by itself
+			return s.temporal.Signal(ctx, run, SignalRedrive, Redrive{})
+		case c.Kind == opUndo:
 			return s.temporal.Signal(ctx, run, SignalUndo, nil)
 		default:
 			var r Redrive

@@ -25,7 +25,7 @@ func money() []Mutant {
 			Edits: edit("platform/calls/runner.go", "[]byte(request), begun == 1, sqldb", "[]byte(request), begun == 2, sqldb"),
 			Check: unit("platform/calls", "^TestKilled$", "")},
 		{Name: "dead-owner-waited-for", Proves: "I10", Breaks: "the calls of a killed process wait for the end of their leases",
-			Edits: edit("platform/calls/owners.go", "err != nil || dead == 0 {", "err != nil || dead >= 0 {"),
+			Edits: edit("platform/calls/owners.go", "err != nil || dead+far == 0 {", "err != nil || dead+far >= 0 {"),
 			Check: unit("platform/calls", "^TestSilentOwner$", "of 2 attempts began")},
 		{Name: "begun-after-silence", Proves: "I4", Breaks: "a process that gave no sign of life begins what another may have taken over",
 			Edits: edit("platform/calls/runner.go", "			case !r.lives(c.life):\n", "			case c.life == nil:\n"),
