@@ -82,7 +82,7 @@ func (a *App) buildOrder() (err error) {
 	}
 	a.ordersHere.Decisions = a.order
 	a.serve(a.order.Components(), func(api *httpx.API) error {
-		return order.RegisterHTTP(api, a.order, order.Edge{Watch: a.policies.Observer(order.Name, "get"), Admit: a.order.Admit})
+		return order.RegisterHTTP(api, a.order, order.Edge{Watch: a.policies.Observer(order.Name, "get", order.LastKnownCopy), Admit: a.order.Admit})
 	})
 	return nil
 }

@@ -193,7 +193,11 @@ func (w *watcher) FellBack(e resilience.FallbackEvent) {
 	if e.Err != nil {
 		outcome = resilience.Failure
 	}
-	w.set.fallbacks.Add(context.Background(), 1, w.with(attribute.String(attrSource, e.Source), attribute.String(attrOutcome, outcome.String())))
+	w.set.fallbacks.Add(context.Background(), 1, w.fallback(e.Source, outcome))
+}
+
+func (w *watcher) fallback(source string, o resilience.Outcome) metric.MeasurementOption {
+	return w.with(attribute.String(attrSource, source), attribute.String(attrOutcome, o.String()))
 }
 
 // Hedged counts a second attempt.

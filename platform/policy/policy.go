@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -91,9 +92,17 @@ func (s *Set) admission(dependency string, cfg resilience.AdmissionConfig) (*res
 	return a, section("admission", err)
 }
 
-// Observer counts for a policy that is made elsewhere.
-func (s *Set) Observer(dependency, operation string) resilience.Observer {
-	return s.options(dependency, operation).Observer
+// Observer counts for a policy that is made elsewhere. A fallback of it is named, so that its series are there from the
+// start, too.
+func (s *Set) Observer(dependency, operation string, fallbacks ...string) resilience.Observer {
+	o := s.options(dependency, operation).Observer
+	if w, counts := o.(*watcher); counts {
+		for _, source := range fallbacks {
+			w.set.fallbacks.Add(context.Background(), 0, w.fallback(source, resilience.Success))
+			w.set.fallbacks.Add(context.Background(), 0, w.fallback(source, resilience.Failure))
+		}
+	}
+	return o
 }
 
 // Admission adds the admission of a server.

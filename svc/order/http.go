@@ -12,6 +12,9 @@ import (
 	"holdfast/shop"
 )
 
+// LastKnownCopy is what reads by id fall back to.
+const LastKnownCopy = "last known copy"
+
 // Edge is what the operations on orders have beside the service; all of it may be nil.
 type Edge struct {
 	// Watch is told of reads by id that are answered from a copy.
@@ -25,7 +28,7 @@ func RegisterHTTP(api *httpx.API, svc shop.Orders, edge Edge) error {
 	describe(api)
 	h := &handlers{svc: svc}
 	var err error
-	h.stale, err = resilience.NewFallback(resilience.Read, "last known copy", h.lastKnown,
+	h.stale, err = resilience.NewFallback(resilience.Read, LastKnownCopy, h.lastKnown,
 		resilience.Options{Label: resilience.Label{Dependency: Name, Operation: "get"}, Observer: edge.Watch})
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"holdfast/check/chaos"
 	"holdfast/client"
 	"holdfast/shop"
+	"holdfast/test/engines"
 	"holdfast/test/harness"
 )
 
@@ -83,6 +84,34 @@ func TestField_samplesgo_UndoAfterStep(t *testing.T) {
 		if n := harness.Arrivals(t, s.Addresses.PSP, "void", string(o.ID)); n < 8 {
 			t.Errorf("the void was tried %d times, and fails 7 times", n)
 		}
+		stock(t, s, "TEA", 100_000, 0)
+		s.Verify(t)
+	})
+}
+
+// The same of a workflow: it notes each step for undo before it asks for it. Its order is cancelled while nobody knows
+// whether money is held.
+func TestField_samplesgo_UndoOfWorkflow(t *testing.T) {
+	one(t, func(t *testing.T, cfg local.Config) {
+		cfg.Temporald.Run, cfg.Temporald.Binary = true, engines.TemporaldProgram(t)
+		cfg.Payment.Provider.CallTimeout = 200 * time.Millisecond
+		cfg.Payment.ProviderURL = provider(t)
+		s := started(t, cfg)
+		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Operation: "authorise", Lose: "answer"}, chaos.Wrong{Operation: "query", Status: 503})
+		cmd := harness.Command("tok_ok", "10115", harness.Line("TEA", 2))
+		cmd.Saga = shop.Orchestrated
+		o := s.Place(t, cmd)
+		harness.Eventually(t, "the provider was asked what became of it", func() bool {
+			return harness.Arrivals(t, s.Addresses.PSP, "query", "") > 0
+		})
+		if _, err := s.CancelOrder(t.Context(), client.NewKey(), o.ID); err != nil {
+			t.Fatal(err)
+		}
+		s.Faults(t, s.Addresses.PSP)
+		harness.Eventually(t, "the order has ended, or money is held for nothing (violated: I6)", func() bool {
+			got, err := s.GetOrder(t.Context(), o.ID)
+			return err == nil && got.Status == shop.Cancelled && slices.Equal(booked(t, s, o.ID), []string{"authorised", "voided"})
+		})
 		stock(t, s, "TEA", 100_000, 0)
 		s.Verify(t)
 	})

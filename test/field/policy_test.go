@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -110,11 +109,41 @@ func TestField_watermill467_DeadContextRetry(t *testing.T) {
 	})
 }
 
+// A slow call is under way when the breaker opens, and succeeds while the probe, which is slow, too, is not back.
+func TestField_polly216_StaleResult(t *testing.T) {
+	one(t, func(t *testing.T, cfg local.Config) {
+		p := &cfg.Payment.Provider
+		p.CallTimeout, cfg.Payment.Calls.Timeout, cfg.Payment.Calls.Lease = 20*time.Second, time.Minute, 3*time.Minute
+		p.Authorise.MinCalls, p.Authorise.FailureRate, p.Authorise.Probes, p.Authorise.ProbeSuccesses = 2, 0.5, 1, 1
+		p.Authorise.OpenFor, p.Authorise.ProbeLease = 200*time.Millisecond, time.Minute
+		s := started(t, cfg)
+		state := func(is string) bool {
+			return counted(t, s, `breaker_state\{dependency="psp",operation="authorise".*state="`+is+`"\}`) == 1
+		}
+		asked := func() int { return harness.Arrivals(t, s.Addresses.PSP, "authorise", "") }
+		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Operation: "authorise", Latency: "6s"})
+		slow := s.Place(t, harness.Command("tok_ok", "00005", harness.Line("TEA", 1)))
+		harness.Eventually(t, "the slow call is under way", func() bool { return asked() == 1 })
+		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Operation: "authorise", Status: 503, Count: 2}, chaos.Wrong{Operation: "authorise", Latency: "15s"})
+		for range 3 {
+			s.Place(t, harness.Command("tok_ok", "00005", harness.Line("TEA", 1)))
+		}
+		harness.Eventually(t, "a probe is under way", func() bool { return state("half_open") && asked() >= 4 })
+		s.Until(t, slow.ID, shop.Confirmed)
+		if !state("half_open") {
+			t.Error("violated: policy: breaker: what was admitted before it opened has decided about it")
+		}
+		if counted(t, s, `stale_results_total\{dependency="psp",operation="authorise".*\}`) == 0 {
+			t.Error("violated: policy: breaker: what came too late to count is not told")
+		}
+	})
+}
+
 // counted is the sum of the series of a metric that match.
 func counted(t *testing.T, s *harness.System, series string) (sum float64) {
 	t.Helper()
 	found := regexp.MustCompile(`(?m)^holdfast_resilience_`+series+` (\S+)$`).FindAllStringSubmatch(s.Metrics(t), -1)
-	if len(found) == 0 && !strings.HasPrefix(series, "fallbacks") { // those are there from the first one on
+	if len(found) == 0 {
 		t.Fatalf("there is no series %s", series)
 	}
 	for _, f := range found {

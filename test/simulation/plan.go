@@ -31,6 +31,7 @@ type Settings struct {
 	Slow           time.Duration // what tok_slow waits
 	RedriveAfter   time.Duration
 	AllWebhooks    bool
+	NoWebhooks     bool // the provider tells nothing by itself
 	FewFailures    bool // an undo is left to an operator soon
 	KeepDead       bool // connections that lost something stay as they are when the faults end
 }
@@ -110,6 +111,7 @@ func NewPlan(seed uint64) Plan {
 		p.Settings.ReservationTTL = d.between(time.Second, 20*time.Second)
 	}
 	p.attention()
+	p.silence()
 	orders := 10 + d.IntN(20)
 	hot := d.one(3)
 	for i := range orders {
@@ -168,6 +170,13 @@ func (p *Plan) stall() {
 			p.Orders = append(p.Orders, o)
 		}
 	}
+}
+
+// silence has some seeds hear nothing from the provider but answers, so that only a question tells what became of a call
+// without one. It has dice of its own.
+func (p *Plan) silence() {
+	d := dice{rand.New(rand.NewPCG(p.Seed, 0x51e7))}
+	p.Settings.NoWebhooks = d.one(6)
 }
 
 // attention has some seeds leave an undo to an operator, who may act before the faults have ended, or too

@@ -147,7 +147,10 @@ func (w *World) newParty(name, dir string, deps shop.Deps) (simulator, int, erro
 	if name == "psp" {
 		c := psp.Defaults()
 		c.Dir, c.WebhookURL, c.WebhookSecret, c.Slow = dir, url(portAPI)+"/webhooks/psp", w.secrets.PSP, w.plan.Settings.Slow
-		if w.plan.Settings.AllWebhooks {
+		switch {
+		case w.plan.Settings.NoWebhooks:
+			c.WebhookURL, c.WebhookSecret = "", ""
+		case w.plan.Settings.AllWebhooks:
 			c.Webhooks = psp.WebhooksAll
 		}
 		s, err := psp.New(c, deps)
