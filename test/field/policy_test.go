@@ -113,7 +113,7 @@ func TestField_watermill467_DeadContextRetry(t *testing.T) {
 func TestField_polly216_StaleResult(t *testing.T) {
 	one(t, func(t *testing.T, cfg local.Config) {
 		p := &cfg.Payment.Provider
-		p.CallTimeout, cfg.Payment.Calls.Timeout, cfg.Payment.Calls.Lease = 20*time.Second, time.Minute, 3*time.Minute
+		p.CallTimeout, cfg.Payment.Calls.Timeout, cfg.Payment.Calls.Lease = 40*time.Second, 2*time.Minute, 5*time.Minute
 		p.Authorise.MinCalls, p.Authorise.FailureRate, p.Authorise.Probes, p.Authorise.ProbeSuccesses = 2, 0.5, 1, 1
 		p.Authorise.OpenFor, p.Authorise.ProbeLease = 200*time.Millisecond, time.Minute
 		s := started(t, cfg)
@@ -121,10 +121,10 @@ func TestField_polly216_StaleResult(t *testing.T) {
 			return counted(t, s, `breaker_state\{dependency="psp",operation="authorise".*state="`+is+`"\}`) == 1
 		}
 		asked := func() int { return harness.Arrivals(t, s.Addresses.PSP, "authorise", "") }
-		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Operation: "authorise", Latency: "6s"})
+		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Operation: "authorise", Latency: "10s"})
 		slow := s.Place(t, harness.Command("tok_ok", "00005", harness.Line("TEA", 1)))
 		harness.Eventually(t, "the slow call is under way", func() bool { return asked() == 1 })
-		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Operation: "authorise", Status: 503, Count: 2}, chaos.Wrong{Operation: "authorise", Latency: "15s"})
+		s.Faults(t, s.Addresses.PSP, chaos.Wrong{Operation: "authorise", Status: 503, Count: 2}, chaos.Wrong{Operation: "authorise", Latency: "20s"})
 		for range 3 {
 			s.Place(t, harness.Command("tok_ok", "00005", harness.Line("TEA", 1)))
 		}
