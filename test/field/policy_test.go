@@ -115,7 +115,10 @@ func TestField_polly216_StaleResult(t *testing.T) {
 		p := &cfg.Payment.Provider
 		p.CallTimeout, cfg.Payment.Calls.Timeout, cfg.Payment.Calls.Lease = 40*time.Second, 2*time.Minute, 5*time.Minute
 		p.Authorise.MinCalls, p.Authorise.FailureRate, p.Authorise.Probes, p.Authorise.ProbeSuccesses = 2, 0.5, 1, 1
-		p.Authorise.OpenFor, p.Authorise.ProbeLease = 200*time.Millisecond, time.Minute
+		p.Authorise.OpenFor = 200 * time.Millisecond
+		for _, b := range []*resilience.BreakerConfig{&p.Authorise, &p.Capture, &p.Void, &p.Refund, &p.Query} {
+			b.ProbeLease = time.Minute
+		}
 		s := started(t, cfg)
 		state := func(is string) bool {
 			return counted(t, s, `breaker_state\{dependency="psp",operation="authorise".*state="`+is+`"\}`) == 1
