@@ -11,7 +11,7 @@ const workflowFile = "svc/saga/workflow.go"
 
 // elsewhere are mutants that bring to Holdfast what went wrong in other order systems: the row of each must
 // notice.
-func elsewhere() []Mutant { return slices.Concat(samples(), shops()) }
+func elsewhere() []Mutant { return slices.Concat(samples(), sagas(), shops()) }
 
 // samples are of order systems that show how it is done.
 func samples() []Mutant {
@@ -40,16 +40,6 @@ func samples() []Mutant {
 		{Name: "field-money-kept", Proves: "field: Temporal order sample, shipment fails", Breaks: "nobody gives money back when the parcel is refused",
 			Edits: edit("svc/payment/consumer.go", "	case shop.EventShipmentRejected, shop.EventShipmentCancelled:\n", "	case shop.EventShipmentRejected:\n		return nil\n	case shop.EventShipmentCancelled:\n"),
 			Check: field("temporalOMS_ShipFails", "SQLite", "wanted [rejected fulfilled]")},
-		{Name: "field-undo-after-step", Proves: "I6", Breaks: "a workflow notes a step for undo after the step, and undoes what it has noted",
-			Edits: []Edit{
-				{workflowFile, "		r.begun = append(r.begun, s)\n		out, err := r.do(s)\n", "		out, err := r.do(s)\n"},
-				{workflowFile, "		case out.State != shop.StepDone:\n			return r.undo()\n		}\n", "		case out.State != shop.StepDone:\n			return r.undo()\n		}\n		r.begun = append(r.begun, s)\n"},
-				{workflowFile, "		if all {\n			todo = steps()\n		}\n", ""},
-			},
-			Check: field("samplesgo_UndoOfWorkflow", "SQLite", "violated: I6")},
-		{Name: "field-breaker-without-generation", Proves: "policy: breaker", Breaks: "a result from before the breaker opened decides about it afterwards",
-			Edits: edit("resilience/breaker.go", "	if ph.generation != p.generation || p.place != 0 &&", "	if p.place != 0 &&"),
-			Check: field("polly216_StaleResult", "SQLite", "violated: policy: breaker")},
 		{Name: "field-undo-three-times", Proves: "field: Temporal samples-go, compensation", Breaks: "an undo is tried three times, and then not again",
 			Edits: edit(performFile, "	return s.cfg.UndoFailures\n", "	return 3\n"),
 			Check: field("samplesgo_UndoAfterStep", "SQLite", "needs_attention")},
@@ -117,5 +107,21 @@ func shops() []Mutant {
 		{Name: "field-dead-context", Proves: "field: Watermill 467", Breaks: "the time of the first attempt is that of all",
 			Edits: edit("resilience/run.go", "		f.ctx, f.cancel = within(r.ctx, r.set.attempt, t)\n", "		f.ctx, f.cancel = within(r.ctx, r.set.attempt, t)\n		r.ctx = f.ctx\n"),
 			Check: field("watermill467_DeadContextRetry", "rates", "never: the carrier's fee is known by the second attempt")},
+	}
+}
+
+// sagas are mutants of what the saga and the policies stand on, which a campaign must find.
+func sagas() []Mutant {
+	return []Mutant{
+		{Name: "field-undo-after-step", Proves: "I6", Breaks: "a workflow notes a step for undo after the step, and undoes what it has noted",
+			Edits: []Edit{
+				{workflowFile, "		r.begun = append(r.begun, s)\n		out, err := r.do(s)\n", "		out, err := r.do(s)\n"},
+				{workflowFile, "		case out.State != shop.StepDone:\n			return r.undo()\n		}\n", "		case out.State != shop.StepDone:\n			return r.undo()\n		}\n		r.begun = append(r.begun, s)\n"},
+				{workflowFile, "		if all {\n			todo = steps()\n		}\n", ""},
+			},
+			Check: field("samplesgo_UndoOfWorkflow", "SQLite", "violated: I6")},
+		{Name: "field-breaker-without-generation", Proves: "policy: breaker", Breaks: "a result from before the breaker opened decides about it afterwards",
+			Edits: edit("resilience/breaker.go", "	if ph.generation != p.generation || p.place != 0 &&", "	if p.place != 0 &&"),
+			Check: field("polly216_StaleResult", "SQLite", "violated: policy: breaker")},
 	}
 }
