@@ -43,6 +43,7 @@ func (o *Outbox) holdLease(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	o.lookAtAll = time.Time{} // there may be slots of another
 	o.lease = lease{held: held, relays: relays.alive + 1, until: begun.Add(o.cfg.Lease * 4 / 5), renew: begun.Add(min(o.cfg.Lease/4, relays.first))}
 	o.blocked = blocked
 	return nil

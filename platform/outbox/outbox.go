@@ -155,19 +155,21 @@ type Parts struct {
 
 // Outbox is the outbox of one service.
 type Outbox struct {
-	cfg     Config
-	parts   Parts
-	deps    shop.Deps
-	retry   bus.Backoff
-	metrics *metrics
-	wakeup  chan struct{}
-	wake    func()
-	lease   lease
-	blocked int64     // lanes of ours that wait for a retry or are parked; the relay's own
-	out     bool      // the bus takes nothing; the relay's own
-	back    time.Time // when it took something again; the relay's own
-	ready   atomic.Bool
-	lag     atomic.Int64 // see Backlog
+	cfg       Config
+	parts     Parts
+	deps      shop.Deps
+	retry     bus.Backoff
+	metrics   *metrics
+	wakeup    chan struct{}
+	wake      func()
+	lease     lease
+	blocked   int64     // lanes of ours that wait for a retry or are parked; the relay's own
+	floor     int64     // of the positions to look at, see unsent; the relay's own
+	lookAtAll time.Time // when to look below it; the relay's own
+	out       bool      // the bus takes nothing; the relay's own
+	back      time.Time // when it took something again; the relay's own
+	ready     atomic.Bool
+	lag       atomic.Int64 // see Backlog
 }
 
 // New makes an outbox; Run sends what is in it.

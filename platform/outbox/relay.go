@@ -315,16 +315,30 @@ func (o *Outbox) linger(ctx context.Context) (longer context.Context, end func()
 	}
 }
 
+const (
+	// lookBack is how many positions below the oldest unsent one are looked at all the same: transactions do not commit
+	// in the order of their positions.
+	lookBack = 1000
+	// lookAtAllEvery is how long an event may wait whose transaction took longer than that.
+	lookAtAllEvery = time.Second
+)
+
 const eventsOf = `SELECT u.pos, o.event_id, o.topic, o.key, o.version, o.type, o.source, o.time, o.traceparent, o.headers, o.data FROM `
 
 // unsent reads the oldest events of our slots whose lanes are not blocked. Their positions are chosen before the
 // events are looked up: PostgreSQL would otherwise look up all that wait, and sort them. It looks each up by its key:
 // OFFSET keeps it from reading the whole table beside the list instead, which is what it would do while that is small.
-// now is the time by the database's clock, where there are any.
+// Of positions far below the oldest that was unsent last it looks only now and then: PostgreSQL would pass each time
+// over all that have been sent since its last vacuum. now is the time by the database's clock, where there are any.
 func (o *Outbox) unsent(ctx context.Context) (found []row, now time.Time, err error) {
-	query, args := `1 = 1`, make([]any, 0, slots+1)
+	floor := o.floor
+	if now := o.deps.Clock.Now(); !now.Before(o.lookAtAll) {
+		floor, o.lookAtAll = 0, now.Add(lookAtAllEvery)
+	}
+	query, args := `pos > ?`, make([]any, 1, slots+2)
+	args[0] = floor
 	if len(o.lease.held) < slots {
-		query = `slot IN ` + sqldb.In(len(o.lease.held))
+		query += ` AND slot IN ` + sqldb.In(len(o.lease.held))
 		for _, s := range o.lease.held {
 			args = append(args, s)
 		}
@@ -348,6 +362,9 @@ func (o *Outbox) unsent(ctx context.Context) (found []row, now time.Time, err er
 		}
 		return err
 	})
+	if err == nil && len(found) > 0 {
+		o.floor = found[0].pos - lookBack
+	}
 	return found, now, err
 }
 

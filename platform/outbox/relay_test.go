@@ -153,8 +153,12 @@ func TestCommitsOutOfOrder(t *testing.T) {
 		})
 	}()
 	<-written
-	appendEvents(t, db, o, event(2, 1))
-	s.untilArrived(t, "2.1")
+	others := make([]shop.Event, 2500) // more than a relay looks back
+	for i := range others {
+		others[i] = event(2, i+1)
+	}
+	appendEvents(t, db, o, others...)
+	s.untilArrived(t, "2.2500")
 	untilNumber(t, db, 0, unsent)
 	close(later)
 	if err := <-ended; err != nil {

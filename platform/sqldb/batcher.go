@@ -21,12 +21,14 @@ const (
 	batchLimit = 10 * time.Second
 )
 
-// A Batcher carries out commands of one kind together: those that come while a transaction is under way wait for its
-// end, and then become one transaction. Each transaction has its statements and its commit whatever the number of its
-// commands, so the more come at once the less each costs; one that comes alone does not wait.
+// A Batcher carries out commands, or questions, of one kind together: those that come while a transaction is under way
+// wait for its end, and then become one transaction. Each transaction has its statements and its commit whatever the
+// number of its commands, so the more come at once the less each costs; one that comes alone does not wait.
 type Batcher[In, Out any] struct {
-	db *DB
-	do func(ctx context.Context, tx *Tx, in []In) ([]Out, error)
+	db    *DB
+	do    func(ctx context.Context, tx *Tx, in []In) ([]Out, error)
+	run   func(context.Context, func(context.Context, *Tx) error) error
+	write bool
 
 	mu      sync.Mutex
 	waiting []*command[In, Out]
@@ -46,14 +48,19 @@ type command[In, Out any] struct {
 // all of them. It may run more than once, with other commands beside. What it needs of a caller's context, as a trace,
 // must be in the command.
 func NewBatcher[In, Out any](db *DB, do func(ctx context.Context, tx *Tx, in []In) ([]Out, error)) *Batcher[In, Out] {
-	return &Batcher[In, Out]{db: db, do: do}
+	return &Batcher[In, Out]{db: db, do: do, run: db.engine.update, write: true}
 }
 
-// Do carries out a command, perhaps together with others. Its error is as that of DB.Update, and no command fails
+// NewReader makes a batcher of questions that one query answers, as in DB.Read. Each is asked after it has come.
+func NewReader[In, Out any](db *DB, do func(ctx context.Context, tx *Tx, in []In) ([]Out, error)) *Batcher[In, Out] {
+	return &Batcher[In, Out]{db: db, do: do, run: db.engine.read}
+}
+
+// Do carries out a command, perhaps together with others. Its error is as that of DB.Update or DB.Read, and no command fails
 // because of another: those that fail together for what they are, are carried out one by one. Where ctx ends first,
 // its error is returned, and the outcome of a command that was begun is unknown.
 func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (out Out, err error) {
-	err = b.db.guarded(ctx, true, func(ctx context.Context) error {
+	err = b.db.guarded(ctx, b.write, func(ctx context.Context) error {
 		c := &command[In, Out]{ctx: ctx, in: in, done: make(chan struct{})}
 		b.add(c)
 		select {
@@ -74,12 +81,12 @@ func (b *Batcher[In, Out]) add(c *command[In, Out]) {
 	b.waiting = append(b.waiting, c)
 	if b.running == 0 || b.running < maxBatches && len(b.waiting) >= anotherBatch {
 		b.running++
-		go b.run()
+		go b.work()
 	}
 }
 
-// run carries out what waits until nothing does.
-func (b *Batcher[In, Out]) run() {
+// work carries out what waits until nothing does.
+func (b *Batcher[In, Out]) work() {
 	for {
 		batch := b.next()
 		if batch == nil {
@@ -106,7 +113,7 @@ func (b *Batcher[In, Out]) next() []*command[In, Out] {
 
 // carryOut carries out commands and tells their callers.
 func (b *Batcher[In, Out]) carryOut(batch []*command[In, Out]) {
-	out, err := b.update(batch)
+	out, err := b.together(batch)
 	if err != nil && len(batch) > 1 && !shop.KindOf(err).Retryable() && !isContext(err) {
 		for _, c := range batch {
 			b.carryOut([]*command[In, Out]{c})
@@ -121,8 +128,8 @@ func (b *Batcher[In, Out]) carryOut(batch []*command[In, Out]) {
 	}
 }
 
-// update carries out commands in one transaction.
-func (b *Batcher[In, Out]) update(batch []*command[In, Out]) (out []Out, err error) {
+// together carries out commands in one transaction.
+func (b *Batcher[In, Out]) together(batch []*command[In, Out]) (out []Out, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			b.db.deps.Log.Error("panic in a transaction", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -136,7 +143,7 @@ func (b *Batcher[In, Out]) update(batch []*command[In, Out]) (out []Out, err err
 	for i, c := range batch {
 		in[i] = c.in
 	}
-	err = b.db.engine.update(ctx, func(ctx context.Context, tx *Tx) (err error) {
+	err = b.run(ctx, func(ctx context.Context, tx *Tx) (err error) {
 		out, err = b.do(ctx, tx, in)
 		return err
 	})

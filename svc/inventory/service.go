@@ -7,6 +7,7 @@ import (
 	"embed"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"holdfast/platform/bus"
 	"holdfast/platform/idem"
@@ -50,6 +51,7 @@ type Service struct {
 	orders   shop.Decisions
 	deps     shop.Deps
 	consumer *outbox.Consumer
+	pricing  *sqldb.Batcher[[]shop.SKU, map[shop.SKU]shop.Item]
 }
 
 var _ shop.Inventory = (*Service)(nil)
@@ -59,7 +61,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps, pricing: sqldb.NewReader(p.DB, pricesOf)}
 	consumer, err := outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types, Asks: asks},
 		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
 	if err != nil {
@@ -81,12 +83,25 @@ func (s *Service) Components() []run.Component {
 
 // Prices implements shop.Inventory.
 func (s *Service) Prices(ctx context.Context, skus []shop.SKU) (map[shop.SKU]shop.Item, error) {
-	var items map[shop.SKU]shop.Item
-	err := s.db.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		items, err = itemsBySKU(ctx, tx, skus, false)
-		return err
-	})
-	return items, err
+	return s.pricing.Do(ctx, skus)
+}
+
+// pricesOf answers each of several questions with the items that exist.
+func pricesOf(ctx context.Context, tx *sqldb.Tx, questions [][]shop.SKU) ([]map[shop.SKU]shop.Item, error) {
+	found, err := itemsBySKU(ctx, tx, slices.Concat(questions...), false)
+	if err != nil {
+		return nil, err
+	}
+	answers := make([]map[shop.SKU]shop.Item, len(questions))
+	for i, skus := range questions {
+		answers[i] = make(map[shop.SKU]shop.Item, len(skus))
+		for _, sku := range skus {
+			if item, ok := found[sku]; ok {
+				answers[i][sku] = item
+			}
+		}
+	}
+	return answers, nil
 }
 
 // Item implements shop.Inventory.

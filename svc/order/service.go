@@ -68,6 +68,7 @@ type Service struct {
 	consumer     *outbox.Consumer
 	placing      *sqldb.Batcher[placement, *placed]
 	dispatching  *sqldb.Batcher[dispatch, error]
+	reading      *sqldb.Batcher[shop.OrderID, *row]
 }
 
 var _ shop.Orders = (*Service)(nil)
@@ -87,6 +88,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 		return nil, err
 	}
 	s.placing, s.dispatching = sqldb.NewBatcher(p.DB, s.placeAll), sqldb.NewBatcher(p.DB, s.allowAll)
+	s.reading = sqldb.NewReader(p.DB, readAll)
 	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types},
 		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
 	return s, err
@@ -124,12 +126,7 @@ func (s *Service) committed(events []shop.Event, rows []*row) {
 
 // Get implements shop.Orders.
 func (s *Service) Get(ctx context.Context, caller shop.Caller, id shop.OrderID) (shop.Order, error) {
-	var found *row
-	err := s.db.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		rows, err := rowsOf(ctx, tx, []shop.OrderID{id}, noLock)
-		found = rows[id]
-		return err
-	})
+	found, err := s.reading.Do(ctx, id)
 	if err != nil {
 		return shop.Order{}, err
 	}
@@ -138,6 +135,16 @@ func (s *Service) Get(ctx context.Context, caller shop.Caller, id shop.OrderID) 
 	}
 	s.copies.keep(caller, found.Order, s.deps.Clock.Now())
 	return found.Order, nil
+}
+
+// readAll returns the row of each order, or nil.
+func readAll(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID) ([]*row, error) {
+	rows, err := rowsOf(ctx, tx, ids, noLock)
+	found := make([]*row, len(ids))
+	for i, id := range ids {
+		found[i] = rows[id]
+	}
+	return found, err
 }
 
 // LastKnown implements shop.Orders.

@@ -61,6 +61,7 @@ type Service struct {
 	consumer *outbox.Consumer
 
 	dispatching *sqldb.Batcher[dispatch, struct{}]
+	reading     *sqldb.Batcher[shop.OrderID, shop.ShipmentStatus]
 }
 
 var (
@@ -84,7 +85,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel, Operations: s.policies.For(opSchedule, opCancel)}, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
 		return nil, err
 	}
-	s.dispatching = sqldb.NewBatcher(p.DB, s.dispatchAll)
+	s.dispatching, s.reading = sqldb.NewBatcher(p.DB, s.dispatchAll), sqldb.NewReader(p.DB, statesOf)
 	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types, Asks: asks},
 		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
 	return s, err
@@ -192,17 +193,22 @@ func (s *Service) dispatchAll(ctx context.Context, tx *sqldb.Tx, dispatches []di
 	return make([]struct{}, len(dispatches)), save(ctx, tx, b)
 }
 
+// statesOf returns the state of each order's shipment, empty where there is none.
+func statesOf(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID) ([]shop.ShipmentStatus, error) {
+	rows, err := shipmentsOf(ctx, tx, ids, noLock)
+	states := make([]shop.ShipmentStatus, len(ids))
+	for i, id := range ids {
+		if sh := rows[id]; sh != nil {
+			states[i] = sh.Status
+		}
+	}
+	return states, err
+}
+
 // learn returns the state of a shipment. A dispatch that comes before the answer to its scheduling
 // says that it is scheduled.
 func (s *Service) learn(ctx context.Context, id shop.OrderID, doc parcel) (state shop.ShipmentStatus, err error) {
-	look := func(ctx context.Context, tx *sqldb.Tx) error {
-		rows, err := shipmentsOf(ctx, tx, []shop.OrderID{id}, noLock)
-		if sh := rows[id]; sh != nil {
-			state = sh.Status
-		}
-		return err
-	}
-	if err := s.db.Read(ctx, look); err != nil {
+	if state, err = s.reading.Do(ctx, id); err != nil {
 		return "", err
 	}
 	if state != scheduling && state != shop.ShipmentRejected {

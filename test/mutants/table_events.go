@@ -28,10 +28,8 @@ func events() []Mutant {
 			Check: kill("I10")},
 		{Name: "poll-by-max-id", Proves: "I13", Breaks: "the relay remembers the highest position that it has read, and passes over one that commits later",
 			Edits: []Edit{
-				{outboxFile, "	blocked int64     // lanes", "	cursor  int64\n	blocked int64     // lanes"},
-				{relayFile, "` ORDER BY pos LIMIT ?)", "` AND pos > ? ORDER BY pos LIMIT ?)"},
-				{relayFile, "args = append(args, o.cfg.Batch)", "args = append(args, o.cursor, o.cfg.Batch)"},
-				{relayFile, "	o.measure(rows, now)\n", "	o.measure(rows, now)\n	if len(rows) > 0 {\n		o.cursor = rows[len(rows)-1].pos\n	}\n"},
+				{relayFile, "found[0].pos - lookBack", "found[len(found)-1].pos"},
+				{relayFile, "floor, o.lookAtAll = 0, now.Add", "_, o.lookAtAll = 0, now.Add"},
 			},
 			Check: unit("platform/outbox", "^TestCommitsOutOfOrder$", "never: [1.1] arrived")},
 		{Name: "mark-before-send", Proves: "I13", Breaks: "the relay notes events as sent before it sends them",

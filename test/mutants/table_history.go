@@ -35,8 +35,8 @@ func histories() []Mutant {
 		{Name: "told-old", Proves: "I15", Breaks: "reads come from a cache that is up to 2 s old",
 			Edits: []Edit{
 				{"svc/order/service.go", "		s.copies.keep(r.caller, r.Order, now)\n", "		_, _ = r, now\n"},
-				{"svc/order/service.go", "	var found *row\n	err := s.db.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) error {\n		rows, err := rowsOf(ctx, tx, []shop.OrderID{id}, noLock)\n		found = rows[id]\n",
-					"	if o, at, ok := s.copies.get(caller, id); ok && s.deps.Clock.Now().Sub(at).Milliseconds() < 2000 {\n		return o, nil\n	}\n	var found *row\n	err := s.db.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) error {\n		rows, err := rowsOf(ctx, tx, []shop.OrderID{id}, noLock)\n		found = rows[id]\n"},
+				{"svc/order/service.go", "	found, err := s.reading.Do(ctx, id)\n",
+					"	if o, at, ok := s.copies.get(caller, id); ok && s.deps.Clock.Now().Sub(at).Milliseconds() < 2000 {\n		return o, nil\n	}\n	found, err := s.reading.Do(ctx, id)\n"},
 			},
 			Check: told("violated: I15 ord_")},
 		{Name: "told-cancelled-and-left", Proves: "I16", Breaks: "a cancel is accepted when the parcel has been handed over",
