@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"holdfast/platform/certs"
 	"holdfast/shop"
 )
 
@@ -35,8 +36,8 @@ type Config struct {
 	// Holdfasts can share a Kafka.
 	Prefix string `koanf:"prefix"`
 
-	SASL SASL `koanf:"sasl"`
-	TLS  TLS  `koanf:"tls"`
+	SASL SASL      `koanf:"sasl"`
+	TLS  certs.TLS `koanf:"tls"`
 	// CreateTopics has the topics made that are missing; otherwise their absence ends the start.
 	CreateTopics bool `koanf:"create_topics"`
 

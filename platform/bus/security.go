@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -24,15 +23,6 @@ type SASL struct {
 	Mechanism string `koanf:"mechanism"` // "" for none, scram-sha-256, scram-sha-512, or plain, which is for TLS only
 	User      string `koanf:"user"`
 	Password  string `koanf:"password"` // or secrets.bus_password
-}
-
-// TLS says how the connections to the brokers are protected.
-type TLS struct {
-	Enabled    bool   `koanf:"enabled"`
-	CAFile     string `koanf:"ca_file"`     // PEM; "": the authorities that this machine knows
-	CertFile   string `koanf:"cert_file"`   // PEM, ours, where the brokers want one
-	KeyFile    string `koanf:"key_file"`    // PEM
-	ServerName string `koanf:"server_name"` // "": the host of each address
 }
 
 func (c Config) validateSecurity() error {
@@ -73,9 +63,9 @@ func (c Config) security(deps shop.Deps) (opts []kgo.Opt, err error) {
 	if !c.TLS.Enabled {
 		return append(opts, kgo.Dialer(bounded(deps.Net.DialContext))), nil
 	}
-	config, err := c.TLS.config(deps)
+	config, err := c.TLS.Config("bus: tls", deps)
 	if err != nil {
-		return nil, err
+		return nil, shop.Wrap(shop.Invalid, "bus.config", err.Error(), err)
 	}
 	return append(opts, kgo.Dialer(bounded(func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := deps.Net.DialContext(ctx, network, addr)
@@ -108,64 +98,6 @@ func bounded(dial dialer) dialer {
 	}
 }
 
-func (t TLS) config(deps shop.Deps) (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, Time: deps.Clock.Now}
-	if t.CAFile != "" {
-		b, err := deps.Files.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, badSetting("tls.ca_file: it cannot be read", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(b) {
-			return nil, badSetting("tls.ca_file: there is no certificate in "+t.CAFile, nil)
-		}
-		if err := t.expired("tls.ca_file", t.CAFile, b, deps); err != nil {
-			return nil, err
-		}
-	}
-	if t.CertFile == "" {
-		return config, nil
-	}
-	cert, err := deps.Files.ReadFile(t.CertFile)
-	if err != nil {
-		return nil, badSetting("tls.cert_file: it cannot be read", err)
-	}
-	key, err := deps.Files.ReadFile(t.KeyFile)
-	if err != nil {
-		return nil, badSetting("tls.key_file: it cannot be read", err)
-	}
-	if err := t.expired("tls.cert_file", t.CertFile, cert, deps); err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, badSetting("tls.cert_file and tls.key_file: they do not make a pair", err)
-	}
-	config.Certificates = []tls.Certificate{pair}
-	return config, nil
-}
-
-// expired finds the first certificate of a file, which is the one that matters, past its time.
-func (t TLS) expired(setting, file string, b []byte, deps shop.Deps) error {
-	block, _ := pem.Decode(b)
-	if block == nil {
-		return nil // whoever uses it will say so
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return badSetting(setting+": the certificate in "+file+" cannot be read", err)
-	}
-	if now := deps.Clock.Now(); now.After(cert.NotAfter) {
-		return badSetting(setting+": the certificate in "+file+" expired at "+cert.NotAfter.UTC().Format("2006-01-02 15:04:05 MST"), nil)
-	}
-	return nil
-}
-
-// badSetting is the error of a setting that can only be judged by the files that it names.
-func badSetting(msg string, err error) error {
-	return shop.Wrap(shop.Invalid, "bus.config", "bus: "+msg, err)
-}
-
 // startError says which setting may be at fault where the bus cannot be used from the start.
 func (c Config) startError(op string, err error) error {
 	var (
@@ -173,7 +105,7 @@ func (c Config) startError(op string, err error) error {
 		authority x509.UnknownAuthorityError
 		host      x509.HostnameError
 		record    tls.RecordHeaderError
-		dial      *net.OpError
+		socket    *net.OpError
 	)
 	at := strings.Join(c.Seeds, ", ")
 	msg := fmt.Sprintf("no broker of bus.seeds (%s) answers as it should: is the address right, and do they want bus.tls or bus.sasl?", at)
@@ -190,7 +122,9 @@ func (c Config) startError(op string, err error) error {
 		msg = fmt.Sprintf("the TLS certificate of the brokers of bus.seeds (%s) is for another host: set bus.tls.server_name, or use the name that it is for", at)
 	case errors.As(err, &record):
 		msg = fmt.Sprintf("the brokers of bus.seeds (%s) do not speak TLS on that port: set bus.tls.enabled to false, or use their TLS port", at)
-	case errors.As(err, &dial) && dial.Op == "dial":
+	case errors.As(err, &socket) && socket.Op == "remote error": // an alert by TLS
+		msg = fmt.Sprintf("the brokers of bus.seeds (%s) do not take our certificate, or want one: see bus.tls.cert_file", at)
+	case errors.As(err, &socket) && socket.Op == "dial":
 		msg = fmt.Sprintf("no broker of bus.seeds (%s) can be reached: is the address right, and do they run?", at)
 	}
 	return shop.Wrap(shop.Unavailable, op, msg, err)

@@ -43,7 +43,7 @@ func NewClient(cfg Config, deps shop.Deps) (*Client, error) {
 		}},
 	}
 	if cfg.secured() {
-		tls, err := cfg.tls(deps.Files)
+		tls, err := cfg.TLS.Config("temporal.tls", deps)
 		if err != nil {
 			return nil, shop.Wrap(shop.Invalid, "temporal.NewClient", "the connection to Temporal cannot be set up: "+err.Error(), err)
 		}

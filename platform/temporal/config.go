@@ -3,13 +3,12 @@
 package temporal
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"strings"
 
+	"holdfast/platform/certs"
 	"holdfast/shop"
 )
 
@@ -19,16 +18,8 @@ type Config struct {
 	Namespace  string `koanf:"namespace"`
 	Identity   string `koanf:"identity"`     // by which this process is known there
 	APIKeyFile string `koanf:"api_key_file"` // a file with a key, for clusters that ask for one
-	TLS        TLS    `koanf:"tls"`
-}
-
-// TLS is how the connection is protected. An API key or any of these settings turns it on.
-type TLS struct {
-	Enabled    bool   `koanf:"enabled"`
-	CAFile     string `koanf:"ca_file"`   // whom to trust; the system's authorities by default
-	CertFile   string `koanf:"cert_file"` // our own certificate, where the cluster wants one
-	KeyFile    string `koanf:"key_file"`
-	ServerName string `koanf:"server_name"` // in the cluster's certificate, where it is not the address's
+	// TLS is how the connection is protected. An API key or any of these settings turns it on.
+	TLS certs.TLS `koanf:"tls"`
 }
 
 // Defaults returns the settings used where nothing is configured.
@@ -52,38 +43,7 @@ func (c Config) Validate() error {
 
 // secured tells whether the connection is to be by TLS.
 func (c Config) secured() bool {
-	return c.TLS != TLS{} || c.APIKeyFile != ""
-}
-
-// tls reads the certificates.
-func (c Config) tls(files shop.Files) (*tls.Config, error) {
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
-	if c.TLS.CAFile != "" {
-		pem, err := files.ReadFile(c.TLS.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("temporal.tls.ca_file cannot be read: %w", err)
-		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("temporal.tls.ca_file %s holds no certificate in PEM", c.TLS.CAFile)
-		}
-	}
-	if c.TLS.CertFile != "" {
-		cert, err := files.ReadFile(c.TLS.CertFile)
-		if err != nil {
-			return nil, fmt.Errorf("temporal.tls.cert_file cannot be read: %w", err)
-		}
-		key, err := files.ReadFile(c.TLS.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("temporal.tls.key_file cannot be read: %w", err)
-		}
-		pair, err := tls.X509KeyPair(cert, key)
-		if err != nil {
-			return nil, fmt.Errorf("temporal.tls.cert_file %s and temporal.tls.key_file are not a pair: %w", c.TLS.CertFile, err)
-		}
-		out.Certificates = []tls.Certificate{pair}
-	}
-	return out, nil
+	return c.TLS != certs.TLS{} || c.APIKeyFile != ""
 }
 
 // apiKey reads the key.

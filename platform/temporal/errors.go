@@ -68,9 +68,32 @@ func (c Config) told(err error) error {
 		return shop.Wrap(shop.Invalid, op, fmt.Sprintf("temporal.namespace: the Temporal at %s has no namespace %q; make it there, or name one that it has", c.Address, c.Namespace), err)
 	case errors.As(err, &denied) || strings.Contains(text, "Unauthenticated"):
 		return shop.Wrap(shop.Invalid, op, fmt.Sprintf("temporal.api_key_file or temporal.tls.cert_file: the Temporal at %s does not let us in", c.Address), err)
-	case strings.Contains(text, "x509:") || strings.Contains(text, "tls:") || strings.Contains(text, "authentication handshake failed"):
-		return shop.Wrap(shop.Invalid, op, fmt.Sprintf("temporal.tls.*: there is no secure connection to the Temporal at %s; see the cause", c.Address), err)
+	case insecure(text) != "":
+		return shop.Wrap(shop.Invalid, op, fmt.Sprintf("temporal.tls: there is no secure connection to the Temporal at %s: %s", c.Address, insecure(text)), err)
+	case !c.secured() && strings.Contains(text, "server preface"):
+		return shop.Wrap(shop.Unavailable, op, fmt.Sprintf("temporal.address: who answers at %s does not speak as a Temporal: does it want temporal.tls?", c.Address), err)
 	default:
 		return shop.Wrap(shop.Unavailable, op, fmt.Sprintf("temporal.address: the Temporal at %s does not answer", c.Address), err)
 	}
+}
+
+// handshakes are what an error of gRPC, which keeps no more than its text, has in it where there is no connection by
+// TLS, and what to do then. The first that is met counts.
+var handshakes = [...]struct{ text, do string }{
+	{"unknown authority", "its certificate is of an authority that is not known: set temporal.tls.ca_file"},
+	{"certificate has expired", "its certificate is out of its time: renew it, or set this machine's clock right"},
+	{"x509:", "its certificate is for another host: set temporal.tls.server_name, or use the name that it is for"},
+	{"first record does not look like a TLS handshake", "it speaks no TLS on that port: set no temporal.tls, or use its TLS port"},
+	{"remote error: tls:", "it does not take our certificate, or wants one: see temporal.tls.cert_file"},
+	{"authentication handshake failed", "see the cause"},
+}
+
+// insecure tells what to do about an error of a connection by TLS; "" where it is none.
+func insecure(text string) string {
+	for _, h := range handshakes {
+		if strings.Contains(text, h.text) {
+			return h.do
+		}
+	}
+	return ""
 }

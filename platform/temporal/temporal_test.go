@@ -49,7 +49,7 @@ func TestMistakes(t *testing.T) {
 		"a certificate alone":       {func(c *temporal.Config) { c.TLS.CertFile = "x" }, "temporal.tls.key_file"},
 		"no file of authorities":    {func(c *temporal.Config) { c.TLS.CAFile = "missing" }, "temporal.tls.ca_file"},
 		"authorities that are none": {func(c *temporal.Config) { c.TLS.CAFile = file("x") }, "temporal.tls.ca_file"},
-		"no pair":                   {func(c *temporal.Config) { c.TLS.CertFile, c.TLS.KeyFile = file("x"), file("y") }, "not a pair"},
+		"no pair":                   {func(c *temporal.Config) { c.TLS.CertFile, c.TLS.KeyFile = file("x"), file("y") }, "do not make a pair"},
 		"an empty key":              {func(c *temporal.Config) { c.APIKeyFile = file(" \n") }, "temporal.api_key_file"},
 	}
 	for name, test := range tests {

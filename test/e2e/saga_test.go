@@ -63,6 +63,23 @@ func TestOrchestrated(t *testing.T) {
 	s.verify(t)
 }
 
+// TestOrchestratedByTLS carries orders out by way of a Temporal that lets nobody in without a certificate.
+func TestOrchestratedByTLS(t *testing.T) {
+	t.Parallel()
+	c := engines.Certify(t, false)
+	cfg := quick(t, "sqlite")
+	cfg.Temporal.Address = engines.BehindTLS(t, engines.StartTemporald(t).Addr(), c)
+	cfg.Temporal.TLS.CAFile, cfg.Temporal.TLS.CertFile, cfg.Temporal.TLS.KeyFile = c.Authority, c.ClientCertificate, c.ClientKey
+	s := start(t, cfg)
+	s.item(t, "TEA", 450, 100)
+	for payment, want := range map[string]shop.OrderStatus{"tok_ok": shop.Fulfilled, "tok_declined": shop.Rejected} {
+		cmd := command(payment, "10115", line("TEA", 1))
+		cmd.Saga = shop.Orchestrated
+		s.until(t, s.place(t, cmd).ID, want)
+	}
+	s.verify(t)
+}
+
 // record writes the histories of the runs of orders, the last run of each.
 func record(t *testing.T, address, dir string, orders map[string]shop.Order) {
 	t.Helper()

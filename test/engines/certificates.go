@@ -11,19 +11,29 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"testing"
 	"time"
 )
 
-// Certificates are files in PEM for a client of a broker with TLS.
+// Certificates are files in PEM for a client of a server with TLS.
 type Certificates struct {
-	Authority         string // who signs the broker's certificate, and the clients'
+	Authority         string // who signs the server's certificate, and the clients'
 	ClientCertificate string
 	ClientKey         string
 
-	server string // the broker's key and certificate in one file, as Kafka wants it
+	server string // the server's key and certificate in one file, as Kafka wants it
 }
 
-// makeCertificates makes an authority that is good for an hour, and what it signs. The broker's may be expired.
+// Certify makes an authority, and what it signs for a server on 127.0.0.1 and its clients. All end in an hour; that
+// of the server may have ended an hour ago.
+func Certify(t testing.TB, expired bool) Certificates {
+	t.Helper()
+	c, err := makeCertificates(t.TempDir(), expired)
+	must(t, err)
+	return c
+}
+
+// makeCertificates is Certify for those who have a directory.
 func makeCertificates(dir string, expired bool) (c Certificates, err error) {
 	now := time.Now()
 	template := func(serial int64, name string) *x509.Certificate {
@@ -45,7 +55,7 @@ func makeCertificates(dir string, expired bool) (c Certificates, err error) {
 	if err := writePEM(c.Authority, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
 		return c, err
 	}
-	server := template(2, "broker")
+	server := template(2, "server")
 	server.IPAddresses, server.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}
 	server.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	if expired {
