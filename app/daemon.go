@@ -94,7 +94,7 @@ func LoadAlone(files shop.Files, file string, environ []string, flags map[string
 	if err != nil {
 		return cfg, err
 	}
-	if err := cfg.Secrets.load(files); err != nil {
+	if err := cfg.Secrets.Load(files); err != nil {
 		return cfg, err
 	}
 	return cfg, cfg.ValidateAlone()

@@ -33,8 +33,8 @@ type Secrets struct {
 // String hides them: a configuration is printed now and then.
 func (Secrets) String() string { return "(secrets)" }
 
-// load adds what is in the files of Dir. A setting wins over a file.
-func (s *Secrets) load(files shop.Files) error {
+// Load adds what is in the files of Dir. A setting wins over a file.
+func (s *Secrets) Load(files shop.Files) error {
 	if s.Dir == "" {
 		return nil
 	}

@@ -40,13 +40,14 @@ Exit codes: 0 all hold, 3 one does not, 5 something cannot be told yet, 4 the st
 		Example: `  holdfast verify
   holdfast verify --at-rest --json
   holdfast verify --at-rest --bus
+  holdfast verify --config /etc/holdfast.yaml --at-rest --bus
   holdfast verify --store 'postgres://holdfast@db/holdfast_{service}'`,
 	}
 	f := c.Flags()
 	f.BoolVar(&rest, "at-rest", false, "the load has stopped: every order must have its outcome, every event its effect")
 	f.BoolVar(&onBus, "bus", false, "read the bus, too, and compare it with the stores")
 	f.DurationVar(&grace, "grace", audit.DefaultGrace, "how long what is wrong may take to come right")
-	f.StringVar(&config, "config", s.env("HOLDFAST_CONFIG"), "the configuration file of that Holdfast ($HOLDFAST_CONFIG)")
+	f.StringVar(&config, "config", s.env("HOLDFAST_CONFIG"), "the configuration file of that Holdfast, or of a holdfastd ($HOLDFAST_CONFIG)")
 	f.StringVar(&dsn, "store", "", "its PostgreSQL, if it has one: postgres://…/holdfast_{service}")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if grace <= 0 {
@@ -60,7 +61,7 @@ Exit codes: 0 all hold, 3 one does not, 5 something cannot be told yet, 4 the st
 			flags["store.driver"], flags["store.dsn"] = "postgres", dsn
 		}
 		deps := run.Real(slog.New(slog.DiscardHandler))
-		cfg, err := local.Load(deps.Files, config, s.Environ, flags)
+		cfg, err := local.LoadToLook(deps.Files, config, s.Environ, flags)
 		if err != nil {
 			return usage("%w", err)
 		}

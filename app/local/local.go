@@ -4,6 +4,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,6 +75,24 @@ func Load(files shop.Files, file string, environ []string, flags map[string]any)
 		return again.Config, err
 	}
 	return cfg, cfg.Validate()
+}
+
+// LoadToLook is Load for who only looks at stores and bus: the configuration may be that of a holdfastd, too.
+func LoadToLook(files shop.Files, file string, environ []string, flags map[string]any) (Config, error) {
+	flags = maps.Clone(flags)
+	flags["target"] = app.All
+	cfg, err := Load(files, file, environ, flags)
+	if err != nil {
+		return cfg, err
+	}
+	if cfg.Store.DSN != "" {
+		cfg.Store.Driver = "postgres"
+	}
+	if err := cfg.Secrets.Load(files); err != nil {
+		return cfg, err
+	}
+	cfg.Bus.SASL.Password = cmp.Or(cfg.Bus.SASL.Password, cfg.Secrets.BusPassword)
+	return cfg, nil
 }
 
 // Validate names the first setting that cannot work.
@@ -244,7 +263,7 @@ func (l *host) built(ctx context.Context, h *app.Host, stock shop.Inventory) err
 func AuditConfig(cfg Config) audit.Config {
 	c := audit.Config{Data: cfg.Data, Keep: cfg.Outbox.Keep, Grace: cfg.Verify.Grace}
 	if cfg.Store.Driver == "postgres" {
-		c.DSN = cfg.Store.DSN
+		c.DSN, c.Password = cfg.Store.DSN, cfg.Secrets.StorePassword
 	}
 	psp, carrier := audit.SimulatorLedgers(cfg.Data)
 	if cfg.Payment.ProviderURL == "" {

@@ -19,6 +19,8 @@ type KafkaConfig struct {
 	Listeners []KafkaListener // other ways to it
 	// Scram are passwords of users as kafka-storage takes them: SCRAM-SHA-256=[name=…,password=…].
 	Scram []string
+	// Of is a broker whose cluster this one joins, as its second; nil for a cluster of its own.
+	Of *Kafka
 	// Properties are added to the broker's own, and win.
 	Properties map[string]string
 }
@@ -31,7 +33,7 @@ type KafkaListener struct {
 	Advertised string // where the broker sends who came this way: Addr, or that of a proxy
 }
 
-// Kafka is a broker with its controller.
+// Kafka is a broker, with its controller if it is the first of its cluster.
 type Kafka struct {
 	*Process
 	cfg        KafkaConfig
@@ -46,7 +48,9 @@ func NewKafka(cfg KafkaConfig) (*Kafka, error) {
 	if k.java, err = findJava(); err != nil {
 		return nil, err
 	}
-	if k.controller, err = Address(); err != nil {
+	if cfg.Of != nil {
+		k.controller = cfg.Of.controller
+	} else if k.controller, err = Address(); err != nil {
 		return nil, err
 	}
 	if err := k.write(); err != nil {

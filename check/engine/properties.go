@@ -33,17 +33,24 @@ func (k *Kafka) write() error {
 // properties are those of a small broker that is alone: one copy of everything, few threads, and topics
 // only where somebody makes them.
 func (k *Kafka) properties() map[string]string {
-	listeners := []string{"INNER://" + k.cfg.Addr, "CONTROLLER://" + k.controller}
+	listeners := []string{"INNER://" + k.cfg.Addr}
 	advertised := listeners[:1:1]
+	if k.cfg.Of == nil {
+		listeners = append(listeners, "CONTROLLER://"+k.controller)
+	}
 	protocols := []string{"INNER:PLAINTEXT", "CONTROLLER:PLAINTEXT"}
 	for _, l := range k.cfg.Listeners {
 		listeners = append(listeners, l.Name+"://"+l.Addr)
 		advertised = append(advertised, l.Name+"://"+l.Advertised)
 		protocols = append(protocols, l.Name+":"+l.Protocol)
 	}
+	roles, node := "broker,controller", "1"
+	if k.cfg.Of != nil {
+		roles, node = "broker", "2"
+	}
 	return map[string]string{
-		"process.roles":                  "broker,controller",
-		"node.id":                        "1",
+		"process.roles":                  roles,
+		"node.id":                        node,
 		"controller.quorum.voters":       "1@" + k.controller,
 		"controller.listener.names":      "CONTROLLER",
 		"listeners":                      strings.Join(listeners, ","),

@@ -33,10 +33,11 @@ var mechanisms = []string{"SCRAM-SHA-256", "SCRAM-SHA-512"}
 // Kafka is a broker with its controller, in a process of its own.
 type Kafka struct {
 	Process
-	addr  string // of clients
-	life  *os.File
-	certs Certificates
-	names atomic.Int64
+	broker *engine.Kafka
+	addrs  []string // of clients
+	life   *os.File
+	certs  Certificates
+	names  atomic.Int64
 }
 
 // shared is the one broker of the process.
@@ -79,8 +80,19 @@ func StartKafka(t testing.TB, cfg KafkaConfig) *Kafka {
 	return k
 }
 
+// Join starts a second broker in the cluster of one that needs nothing of its clients.
+func (k *Kafka) Join(t testing.TB) {
+	t.Helper()
+	addr := Address(t)
+	second, err := engine.NewKafka(engine.KafkaConfig{Dir: t.TempDir(), Addr: addr, Of: k.broker})
+	must(t, err)
+	own := Own(t, second.Process)
+	own.Start(t)
+	k.addrs = append(k.addrs, addr)
+}
+
 // Addrs returns where clients find it. They are the same after every Start.
-func (k *Kafka) Addrs() []string { return []string{k.addr} }
+func (k *Kafka) Addrs() []string { return k.addrs }
 
 // Certificates returns what a client of a broker with TLS needs.
 func (k *Kafka) Certificates() Certificates { return k.certs }
@@ -94,13 +106,13 @@ func newKafka(cfg KafkaConfig, dir string) (*Kafka, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Kafka{addr: addr}
+	k := &Kafka{addrs: []string{addr}}
 	c := engine.KafkaConfig{Dir: dir, Addr: addr, Properties: map[string]string{}}
 	if protocol := cfg.protocol(); protocol != "" {
-		if k.addr, err = engine.Address(); err != nil {
+		if k.addrs[0], err = engine.Address(); err != nil {
 			return nil, err
 		}
-		c.Listeners = []engine.KafkaListener{{Name: "CLIENT", Protocol: protocol, Addr: k.addr, Advertised: k.addr}}
+		c.Listeners = []engine.KafkaListener{{Name: "CLIENT", Protocol: protocol, Addr: k.addrs[0], Advertised: k.addrs[0]}}
 	}
 	if cfg.TLS {
 		if k.certs, err = makeCertificates(dir, cfg.Expired); err != nil {
@@ -109,11 +121,10 @@ func newKafka(cfg KafkaConfig, dir string) (*Kafka, error) {
 	}
 	cfg.secure(&c, k.certs)
 	maps.Copy(c.Properties, cfg.Properties)
-	broker, err := engine.NewKafka(c)
-	if err != nil {
+	if k.broker, err = engine.NewKafka(c); err != nil {
 		return nil, err
 	}
-	k.p = broker.Process
+	k.p = k.broker.Process
 	return k, nil
 }
 
