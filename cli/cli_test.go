@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,12 +34,13 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready":    ready,
-			"code":     code,
-			"takeport": takePort,
-			"firstid":  firstID,
-			"freeport": freePort,
-			"answers":  answers,
+			"ready":       ready,
+			"code":        code,
+			"takeport":    takePort,
+			"firstid":     firstID,
+			"freeport":    freePort,
+			"answers":     answers,
+			"acknowledge": acknowledge,
 		},
 	})
 }
@@ -113,4 +115,24 @@ func answers(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s does not answer", args[0])
+}
+
+// acknowledge HISTORY COPY copies a history, in which another order was acknowledged, as the first one was.
+func acknowledge(ts *testscript.TestScript, _ bool, args []string) {
+	lines := strings.SplitAfter(strings.TrimSpace(ts.ReadFile(args[0])), "\n")
+	i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, `"kind":"ok"`) && strings.Contains(l, `"external"`) })
+	var answer struct {
+		Op  int
+		Saw []struct{ ID, External string }
+	}
+	ts.Check(json.Unmarshal([]byte(lines[i]), &answer))
+	op := fmt.Sprintf(`"op":%d,`, answer.Op)
+	other := strings.NewReplacer(op, `"op":1000000,`, answer.Saw[0].ID, "ord_06h2174v9lsdvbr2i0546v3r2s", answer.Saw[0].External, "another")
+	var forged []string
+	for _, l := range lines {
+		if strings.Contains(l, op) {
+			forged = append(forged, other.Replace(l))
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Join(slices.Insert(lines, len(lines)-1, forged...), "")), 0o600))
 }
