@@ -77,9 +77,8 @@ func TestOutages(t *testing.T) {
 				c.during(o)
 				o.up = time.Now()
 				c.up(o)
-				up := time.Now()
-				o.worksWithin(c.recovers, up)
-				time.Sleep(time.Until(up.Add(2 * time.Second))) // the load goes on for a while
+				o.worksWithin(c.recovers, time.Now())
+				o.goesOn()
 			})
 			if c.engine != "postgres" {
 				o.allAccepted(histories)
@@ -219,12 +218,35 @@ func (o *outage) worksWithin(limit time.Duration, up time.Time) {
 	}
 }
 
-// everySecond runs look during the outage.
+// goesOn sees that the load's own orders are confirmed again, and not just those of the probes: as many more as it
+// sends in two seconds.
+func (o *outage) goesOn() {
+	const more = 2 * (choreographedRate + orchestratedRate)
+	before := o.confirmed()
+	for deadline := time.Now().Add(time.Minute); o.confirmed() < before+more; {
+		if time.Now().After(deadline) {
+			o.Errorf("within a minute no %d orders of the load were confirmed", more)
+			return
+		}
+		o.settles(client.NewKey(), shop.Choreographed)
+	}
+}
+
+// everySecond runs look each second of the outage, which is over when it has lasted and look has been run.
 func (o *outage) everySecond(look func(n int)) {
-	end := time.Now().Add(o.lasts)
-	for n := 0; time.Now().Before(end); n++ {
+	over := time.NewTimer(o.lasts)
+	defer over.Stop()
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for n := 0; ; n++ {
 		look(n)
-		time.Sleep(time.Second)
+		select {
+		case <-o.Context().Done():
+			o.Fatal(o.Context().Err())
+		case <-over.C:
+			return
+		case <-second.C:
+		}
 	}
 }
 
@@ -346,6 +368,18 @@ func (o *outage) status(url string) int {
 // unsent is how many events of the order service wait to be sent.
 func (o *outage) unsent() float64 {
 	o.Helper()
+	return o.metric("holdfast_outbox_unsent", "")
+}
+
+// confirmed is how many orders were.
+func (o *outage) confirmed() float64 {
+	o.Helper()
+	return o.metric("holdfast_orders_reached_total", `status="confirmed"`)
+}
+
+// metric is the sum of the order service's metrics of a name, or of those with a label.
+func (o *outage) metric(name, label string) float64 {
+	o.Helper()
 	resp, err := http.Get(o.s.Addresses.Admin + "/metrics")
 	if err != nil {
 		o.Fatal(err)
@@ -353,7 +387,7 @@ func (o *outage) unsent() float64 {
 	defer resp.Body.Close()
 	sum, seen := 0.0, false
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if name, value, _ := strings.Cut(lines.Text(), " "); strings.HasPrefix(name, "holdfast_outbox_unsent") {
+		if which, value, _ := strings.Cut(lines.Text(), " "); strings.HasPrefix(which, name) && strings.Contains(which, label) {
 			n, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				o.Fatal(err)
@@ -362,7 +396,7 @@ func (o *outage) unsent() float64 {
 		}
 	}
 	if !seen {
-		o.Fatal("there is no holdfast_outbox_unsent")
+		o.Fatalf("there is no %s with %q", name, label)
 	}
 	return sum
 }
