@@ -106,7 +106,8 @@ func dataFinding(dir string) (inUse bool, f finding) {
 	lock, err := run.LockDir(dir)
 	switch {
 	case errors.Is(err, run.ErrLocked):
-		f.Detail = "a Holdfast runs on it: " + err.Error()
+		whose, _, _ := strings.Cut(err.Error(), ";") // what follows is for who wants to start another
+		f.Detail = "a Holdfast runs on it: " + whose
 		return true, f
 	case err != nil:
 		return false, finding{Check: "data", Detail: err.Error(), Fix: "choose another directory with --data, or mend its owner and mode"}
