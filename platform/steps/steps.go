@@ -1,5 +1,5 @@
-// Package steps is what the services' shop.Step have in common: who asks for a step waits for its outcome,
-// however many ways there are by which that may come.
+// Package steps is what the services' shop.Step have in common: how they come by the row of their order, and that who
+// asks for a step waits for its outcome, however many ways there are by which that may come.
 package steps
 
 import (
@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/platform/calls"
+	"holdfast/platform/sqldb"
 	"holdfast/shop"
 )
 
@@ -29,6 +31,49 @@ func New(clock shop.Clock) *Waiters {
 
 // Look tells where a step stands.
 type Look func(ctx context.Context) (shop.StepOutcome, error)
+
+// Rows are how a step reads and changes the row R of an order. B is what a service works on in a transaction.
+type Rows[B, R any] struct {
+	DB    *sqldb.DB
+	Store calls.Store[B]
+	// Find returns the rows of orders that have one. It locks them as the last argument says, by "" not at all.
+	Find func(context.Context, *sqldb.Tx, []shop.OrderID, string) (map[shop.OrderID]*R, error)
+}
+
+// Begin returns what runs fn on an order's row in a transaction, and saves it.
+func (r Rows[B, R]) Begin(id shop.OrderID, fn func(context.Context, *sqldb.Tx, B) (shop.StepOutcome, error)) Look {
+	return func(ctx context.Context) (out shop.StepOutcome, err error) {
+		err = r.DB.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			b, err := r.Store.Load(ctx, tx, []shop.OrderID{id})
+			if err != nil {
+				return err
+			}
+			if out, err = fn(ctx, tx, b); err != nil {
+				return err
+			}
+			return r.Store.Save(ctx, tx, b)
+		})
+		return out, err
+	}
+}
+
+// Look returns what reads where the step of an order stands, as of tells of its row, and of whether a call of it waits
+// for an operator.
+func (r Rows[B, R]) Look(id shop.OrderID, of func(row *R, parked bool) shop.StepOutcome) Look {
+	return func(ctx context.Context) (out shop.StepOutcome, err error) {
+		err = r.DB.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			found, err := r.Find(ctx, tx, []shop.OrderID{id}, "")
+			if err != nil || found[id] == nil {
+				out = shop.StepOutcome{State: shop.StepPending}
+				return err
+			}
+			parked, err := calls.Parked(ctx, tx, id)
+			out = of(found[id], parked)
+			return err
+		})
+		return out, err
+	}
+}
 
 // Ask begins a step or its undo, and waits until it is no longer pending or ctx ends. begin is run once;
 // look must only read.
