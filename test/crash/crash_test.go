@@ -45,8 +45,8 @@ var stocked = map[shop.SKU]int64{"A": 1_000_000, "B": 1_000_000, "C": 150}
 // TestKillAtAnyTime is cycles of: load, SIGKILL at a random instant, restart, rest. After each rest
 // the invariants of ARCHITECTURE.md hold.
 func TestKillAtAnyTime(t *testing.T) {
-	cycles := number(t, cyclesVariable, 10)
-	seed := uint64(number(t, seedVariable, int(rand.Uint32())))
+	cycles := fakes.Number(t, cyclesVariable, 10)
+	seed := uint64(fakes.Number(t, seedVariable, int(rand.Uint32())))
 	t.Logf("repeat it with %s=%d %s=%d go test -run %s ./test/crash", seedVariable, seed, cyclesVariable, cycles, t.Name())
 	c := &crasher{t: t, rng: rand.New(rand.NewPCG(seed, seed)), binary: build(t), dir: t.TempDir()}
 	c.data = filepath.Join(c.dir, "data")
@@ -62,19 +62,6 @@ func TestKillAtAnyTime(t *testing.T) {
 	}
 	c.stores()
 	t.Logf("%d kills, %d orders sent, %d of them twice since the first answer was lost, ready again after %s at most", cycles, len(c.sent), c.doubt, c.slowest.Round(time.Millisecond))
-}
-
-func number(t *testing.T, variable string, otherwise int) int {
-	t.Helper()
-	v := os.Getenv(variable)
-	if v == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		t.Fatalf("%s: %v", variable, err)
-	}
-	return n
 }
 
 // build builds the program as its users run it.

@@ -50,6 +50,20 @@ func Limit(usual time.Duration) time.Duration {
 	return usual
 }
 
+// Number is what the environment says, or otherwise.
+func Number(t testing.TB, variable string, otherwise int) int {
+	t.Helper()
+	v := os.Getenv(variable)
+	if v == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		t.Fatalf("%s: %v", variable, err)
+	}
+	return n
+}
+
 // Log returns a logger that writes warnings and errors to the test's log.
 func Log(t testing.TB) *slog.Logger {
 	w := &testWriter{t: t}

@@ -50,7 +50,7 @@ func TestClean(t *testing.T) {
 
 // TestKilled records a workload against a Holdfast that is killed and started again, at random instants.
 func TestKilled(t *testing.T) {
-	kills := number(t, runsVariable, 4)
+	kills := fakes.Number(t, runsVariable, 4)
 	r := newRun(t, time.Duration(kills+1)*perKill)
 	r.start()
 	done := make(chan struct{})
@@ -71,19 +71,6 @@ func TestKilled(t *testing.T) {
 	r.judge(sites)
 }
 
-func number(t *testing.T, variable string, otherwise int) int {
-	t.Helper()
-	v := os.Getenv(variable)
-	if v == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		t.Fatalf("%s: %v", variable, err)
-	}
-	return n
-}
-
 // run is a workload process against a Holdfast process.
 type run struct {
 	t       *testing.T
@@ -98,7 +85,7 @@ type run struct {
 
 func newRun(t *testing.T, length time.Duration) *run {
 	t.Helper()
-	seed := number(t, seedVariable, int(rand.Uint32()))
+	seed := fakes.Number(t, seedVariable, int(rand.Uint32()))
 	t.Logf("repeat it with %s=%d go test -count=1 -run '^%s$' ./test/history", seedVariable, seed, t.Name())
 	r := &run{t: t, seed: seed, rng: rand.New(rand.NewPCG(uint64(seed), 0)), length: length, dir: t.TempDir()}
 	r.binary = filepath.Join(r.dir, "holdfast")

@@ -2,13 +2,11 @@ package simulation
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing/synctest"
 	"time"
@@ -109,21 +107,6 @@ type simulator interface {
 	Handler() http.Handler
 	Run(ctx context.Context) error
 	Close() error
-}
-
-// secrets are those of the webhooks, as Holdfast made them.
-type secrets struct {
-	PSP     string `json:"psp_webhook"`
-	Carrier string `json:"carrier_webhook"`
-}
-
-func readSecrets(dir string) (s secrets, key string, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, "secrets.json"))
-	if err == nil {
-		err = json.Unmarshal(b, &s)
-	}
-	k, e := os.ReadFile(filepath.Join(dir, local.KeyFile))
-	return s, strings.TrimSpace(string(k)), errors.Join(err, e)
 }
 
 // party starts an outside party on its directory.

@@ -22,6 +22,7 @@ import (
 
 	"holdfast/client"
 	"holdfast/shop"
+	"holdfast/test/harness"
 )
 
 // The variables that change the test.
@@ -238,7 +239,7 @@ func makeTemplate(t *testing.T, dir string) {
 	w.operator = w.newClient("operator")
 	w.start("holdfast", dir)
 	var err error
-	if _, w.key, err = readSecrets(dir); err != nil {
+	if _, w.key, err = harness.ReadSecrets(dir); err != nil {
 		t.Fatal(err)
 	}
 	api, err := client.New(url(portAPI), w.key, w.operator)

@@ -17,6 +17,7 @@ import (
 	"holdfast/check"
 	"holdfast/client"
 	"holdfast/shop"
+	"holdfast/test/harness"
 )
 
 // World is a Holdfast with everything around it, for one seed.
@@ -25,7 +26,7 @@ type World struct {
 	dir      string // of its data
 	net      *Network
 	log      logBuffer
-	secrets  secrets
+	secrets  harness.Secrets
 	key      string
 	began    time.Time
 	procs    map[string]*process
@@ -68,7 +69,7 @@ func simulate(plan Plan, template, dir string) (*Result, error) {
 		return nil, err
 	}
 	var err error
-	if w.secrets, w.key, err = readSecrets(data); err != nil {
+	if w.secrets, w.key, err = harness.ReadSecrets(data); err != nil {
 		return nil, err
 	}
 	w.net.setFaults(func(p *pair, d direction, n int, _ time.Time) effect { return calm(plan.Seed, p, d, n) })

@@ -2,23 +2,20 @@ package points
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
-	"holdfast/app/local"
 	"holdfast/platform/httpx"
 	"holdfast/platform/run"
 	"holdfast/shop"
 	"holdfast/sim/carrier"
 	"holdfast/sim/psp"
 	"holdfast/test/fakes"
+	"holdfast/test/harness"
 )
 
 const (
@@ -31,21 +28,6 @@ type simulator interface {
 	Handler() http.Handler
 	Run(ctx context.Context) error
 	Close() error
-}
-
-// secrets are those of the webhooks, as Holdfast made them.
-type secrets struct {
-	PSP     string `json:"psp_webhook"`
-	Carrier string `json:"carrier_webhook"`
-}
-
-func readSecrets(dir string) (s secrets, key string, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, "secrets.json"))
-	if err == nil {
-		err = json.Unmarshal(b, &s)
-	}
-	k, e := os.ReadFile(filepath.Join(dir, local.KeyFile))
-	return s, strings.TrimSpace(string(k)), errors.Join(err, e)
 }
 
 // knock is a network that tells of the first connection to an address.
@@ -65,7 +47,7 @@ func (k *knock) DialContext(ctx context.Context, network, address string) (net.C
 }
 
 // startParties starts the outside parties, which outlive every crash.
-func (w *World) startParties(s secrets) error {
+func (w *World) startParties(s harness.Secrets) error {
 	deps := shop.Deps{Clock: fakes.RealClock{}, Rand: fakes.SeededRand(1), IDs: fakes.IDs{}, Net: fakes.Net{}, Files: fakes.Files{}, Log: w.logger()}
 	p := psp.Defaults()
 	p.Dir, p.WebhookURL, p.WebhookSecret, p.Slow = filepath.Join(w.dir, "psp"), w.life.url(portAPI)+"/webhooks/psp", s.PSP, slowAnswer

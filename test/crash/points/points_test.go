@@ -7,13 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"holdfast/test/crash/points"
+	"holdfast/test/fakes"
 )
 
 // The variables that change the test.
@@ -40,19 +40,6 @@ func TestMain(m *testing.M) {
 	points.Main()
 	flag.Parse()
 	os.Exit(m.Run())
-}
-
-func number(t *testing.T, variable string, otherwise int) int {
-	t.Helper()
-	v := os.Getenv(variable)
-	if v == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		t.Fatalf("%s: %v", variable, err)
-	}
-	return n
 }
 
 // scratch is a directory in memory, where the machine has one, with a template in it.
@@ -142,7 +129,7 @@ func chosen(t *testing.T) []points.Boundary {
 	switch pattern := os.Getenv(boundariesVariable); pattern {
 	case "":
 		shares := points.Shares(all, shareSize)
-		share := number(t, shareVariable, int(time.Now().Unix()/int64(dayOfShare.Seconds()))%shares)
+		share := fakes.Number(t, shareVariable, int(time.Now().Unix()/int64(dayOfShare.Seconds()))%shares)
 		if share < 0 || share >= shares {
 			t.Fatalf("%s=%d: there are shares 0 to %d", shareVariable, share, shares-1)
 		}
@@ -179,7 +166,7 @@ func TestCrashPoints(t *testing.T) {
 	var mu sync.Mutex
 	var group sync.WaitGroup
 	next := make(chan points.Boundary)
-	for range number(t, workersVariable, workers) {
+	for range fakes.Number(t, workersVariable, workers) {
 		group.Go(func() {
 			for b := range next {
 				r := runOne(t, b, template, dir)

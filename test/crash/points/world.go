@@ -17,6 +17,7 @@ import (
 	"holdfast/client"
 	"holdfast/shop"
 	"holdfast/test/fakes"
+	"holdfast/test/harness"
 )
 
 // World is one run of a scenario: a Holdfast, which may die at a point, its client and the outside parties.
@@ -76,7 +77,7 @@ func Run(s Scenario, at Point, template, dir string) (*Result, error) {
 	if err := copyTree(template, data); err != nil {
 		return nil, err
 	}
-	secrets, key, err := readSecrets(data)
+	secrets, key, err := harness.ReadSecrets(data)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +217,7 @@ func MakeTemplate(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	_, key, err := readSecrets(dir)
+	_, key, err := harness.ReadSecrets(dir)
 	if err != nil {
 		return err
 	}
