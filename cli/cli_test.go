@@ -120,19 +120,27 @@ func answers(ts *testscript.TestScript, _ bool, args []string) {
 // acknowledge HISTORY COPY copies a history, in which another order was acknowledged, as the first one was.
 func acknowledge(ts *testscript.TestScript, _ bool, args []string) {
 	lines := strings.SplitAfter(strings.TrimSpace(ts.ReadFile(args[0])), "\n")
-	i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, `"kind":"ok"`) && strings.Contains(l, `"external"`) })
-	var answer struct {
-		Op  int
-		Saw []struct{ ID, External string }
-	}
-	ts.Check(json.Unmarshal([]byte(lines[i]), &answer))
-	op := fmt.Sprintf(`"op":%d,`, answer.Op)
-	other := strings.NewReplacer(op, `"op":1000000,`, answer.Saw[0].ID, "ord_06h2174v9lsdvbr2i0546v3r2s", answer.Saw[0].External, "another")
-	var forged []string
-	for _, l := range lines {
-		if strings.Contains(l, op) {
-			forged = append(forged, other.Replace(l))
+	places := map[int]bool{}
+	for i, text := range lines {
+		var line struct {
+			Kind, Do string
+			Op       int
+			Saw      []struct{ ID, External string }
+		}
+		ts.Check(json.Unmarshal([]byte(text), &line))
+		switch {
+		case line.Do == "place":
+			places[line.Op] = true
+		case line.Kind == "ok" && places[line.Op]:
+			op := fmt.Sprintf(`"op":%d,`, line.Op)
+			other := strings.NewReplacer(op, `"op":1000000,`, line.Saw[0].ID, "ord_06h2174v9lsdvbr2i0546v3r2s", line.Saw[0].External, "another")
+			forged := slices.DeleteFunc(slices.Clone(lines[:i+1]), func(l string) bool { return !strings.Contains(l, op) })
+			for n := range forged {
+				forged[n] = other.Replace(forged[n])
+			}
+			ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Join(slices.Insert(lines, len(lines)-1, forged...), "")), 0o600))
+			return
 		}
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Join(slices.Insert(lines, len(lines)-1, forged...), "")), 0o600))
+	ts.Fatalf("no order was acknowledged")
 }

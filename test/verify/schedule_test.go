@@ -2,9 +2,11 @@ package verify_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,8 +15,10 @@ import (
 	"holdfast/app"
 	"holdfast/app/verify"
 	"holdfast/check/audit"
+	"holdfast/embedded/bus"
 	"holdfast/platform/telemetry"
 	"holdfast/test/fakes"
+	"holdfast/test/postgres"
 )
 
 // scheduled is a verifier that runs in virtual time.
@@ -124,4 +128,46 @@ func TestScheduleWarns(t *testing.T) {
 	if text := quiet.said.String(); strings.Contains(text, "verify.every") {
 		t.Errorf("it says %q", text)
 	}
+}
+
+// TestDaemonWarns: a holdfastd of the orders checks every hour if nobody says otherwise. Where it is not let into the
+// databases of the other services it says so at its start.
+func TestDaemonWarns(t *testing.T) {
+	t.Parallel()
+	b, err := bus.New(bus.Config{}, fakes.Deps(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	args := []string{"-target=order", "-addr=127.0.0.1:0", "-internal-addr=127.0.0.1:0", "-admin-addr=127.0.0.1:0", "-set", "drain_wait=0s",
+		"-set", "store.dsn=" + postgres.Databases(t, "order"), "-set", "bus.seeds=" + b.Addrs()[0], "-set", "secrets.api_keys.shop=a-key-of-the-test-0001",
+		"-set", "services.inventory=http://127.0.0.1:1", "-set", "services.payment=http://127.0.0.1:1", "-set", "services.shipping=http://127.0.0.1:1"}
+	const warning, ready = "or set verify.every to 0", `"msg":"ready"`
+	for _, test := range []struct {
+		more  []string
+		until string
+		warns bool
+	}{{nil, warning, true}, {[]string{"-set", "verify.every=0"}, ready, false}} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		out := &lastWords{words: test.until, stop: cancel}
+		code := app.Daemon(ctx, append(slices.Clone(args), test.more...), nil, out, verify.Daemon)
+		cancel()
+		if code != app.ExitOK || strings.Contains(out.String(), warning) != test.warns {
+			t.Errorf("%v: code %d, want it to warn: %v:\n%s", test.more, code, test.warns, out)
+		}
+	}
+}
+
+// lastWords stops a daemon once it says them.
+type lastWords struct {
+	said
+	words string
+	stop  func()
+}
+
+func (w *lastWords) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(w.words)) {
+		w.stop()
+	}
+	return w.said.Write(p)
 }
