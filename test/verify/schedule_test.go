@@ -150,7 +150,7 @@ func TestDaemonWarns(t *testing.T) {
 	}{{nil, warning, true}, {[]string{"-set", "verify.every=0"}, ready, false}} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		out := &lastWords{words: test.until, stop: cancel}
-		code := app.Daemon(ctx, append(slices.Clone(args), test.more...), nil, out, verify.Daemon)
+		code := app.Daemon(ctx, append(slices.Clone(args), test.more...), nil, app.Program{Stderr: out, Verifier: verify.Daemon})
 		cancel()
 		if code != app.ExitOK || strings.Contains(out.String(), warning) != test.warns {
 			t.Errorf("%v: code %d, want it to warn: %v:\n%s", test.more, code, test.warns, out)
