@@ -46,13 +46,13 @@ func (s *Service) Place(ctx context.Context, by shop.Request, cmd shop.PlaceOrde
 		o.Saga = ""
 	}
 	placed, err := s.placing.Do(ctx, placement{scope: scope, cmd: cmd, order: o, traceParent: telemetry.TraceParent(ctx)})
-	if err == nil {
-		err = placed.Err
+	if err != nil {
+		return shop.Order{}, false, err
 	}
-	if err == nil {
+	if placed.Err == nil {
 		s.shedder.recent.add(by.Caller, by.Key)
 	}
-	return placed.Answer, placed.Replayed, err
+	return placed.Answer, placed.Replayed, placed.Err
 }
 
 // placement is an order to be placed. Its saga is empty where the configuration decides.

@@ -147,6 +147,17 @@ func TestPlaceIsIdempotent(t *testing.T) {
 	})
 }
 
+// TestPlaceWithoutStore: an order that cannot be stored is an error.
+func TestPlaceWithoutStore(t *testing.T) {
+	each(t, func(t *testing.T, s *orders) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if o, _, err := s.Place(ctx, by("k"), command()); err == nil || o.ID != "" {
+			t.Errorf("%+v %v", o, err)
+		}
+	})
+}
+
 // TestCancelMeetsDispatch: of a cancel and a dispatch at the same time exactly one wins, and the other
 // is told so.
 func TestCancelMeetsDispatch(t *testing.T) {
