@@ -45,6 +45,7 @@ all of Holdfast's processes and of each engine.`,
 	f.BoolVar(&keep, "keep", false, "keep the temporary data directory")
 	f.BoolVar(&split, "split", false, "measure processes on PostgreSQL and Kafka (needs holdfastd beside this program: make build; PostgreSQL 15; scripts/fetch-kafka)")
 	f.IntVar(&o.Replicas, "replicas", 1, "with --split: processes of each service")
+	f.BoolVar(&o.Together, "together", false, "with --split: one holdfastd with all services, and no gateway")
 	f.IntVar(&o.Gateways, "gateways", 1, "with --split: gateways, with a balancer before them if there are several")
 	f.StringVar((*string)(&o.Temporal), "temporal-store", "", "with --split: run a Temporal (needs temporald beside this program: make temporald) that keeps everything in sqlite or postgres; by default in sqlite with --saga orchestrated, and none without")
 	f.BoolVar(&verbose, "verbose", false, "show the log of the Holdfast that was started")

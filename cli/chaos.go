@@ -335,9 +335,13 @@ func (s *session) tellChaos(f chaosFlags, r *chaos.Report, experiments []chaos.E
 
 // failedFirst is the error of the first experiment with a verdict.
 func failedFirst(r *chaos.Report, v chaos.Verdict) error {
+	code := ExitViolated
+	if v == chaos.Inconclusive {
+		code = ExitInconclusive
+	}
 	for _, e := range r.Experiments {
 		if e.Verdict == v {
-			return &exit{code: ExitViolated, err: fmt.Errorf("%s: %s: %s", e.Name, v, e.Failed[0])}
+			return &exit{code: code, err: fmt.Errorf("%s: %s: %s", e.Name, v, e.Failed[0])}
 		}
 	}
 	return nil

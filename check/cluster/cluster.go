@@ -59,6 +59,8 @@ type Options struct {
 	Gateways   int // 1 where it is 0; with more there is a balancer before them
 	Partitions int // of each topic; 4 where it is 0
 	Temporal   TemporalStore
+	// Together has all services in one process, without a gateway or links.
+	Together bool
 	// Engines are those to use in place of its own.
 	Engines Engines
 	// Links has every way go through a proxy; without it there are no links.

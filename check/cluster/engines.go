@@ -14,7 +14,28 @@ func (s *System) ownTemporal() bool {
 }
 
 // kinds are those of Holdfast's own processes, in the order of starting.
-func (s *System) kinds() []string { return append(s.stateful(), Gateway) }
+func (s *System) kinds() []string {
+	if s.options.Together {
+		return []string{"order"}
+	}
+	return append(s.stateful(), Gateway)
+}
+
+// target is what a process of a kind runs.
+func (s *System) target(kind string) string {
+	if s.options.Together {
+		return strings.Join(s.stateful(), ",")
+	}
+	return kind
+}
+
+// entry is the kind of those that clients speak to.
+func (s *System) entry() string {
+	if s.options.Together {
+		return "order"
+	}
+	return Gateway
+}
 
 // stateful are those with a database, which speak on the bus.
 func (s *System) stateful() []string {

@@ -97,7 +97,7 @@ func (s *System) startServices(ctx context.Context, places map[string][]place) e
 
 // locate decides where clients and messages go, and the outside parties are.
 func (s *System) locate(places map[string][]place) (err error) {
-	front := places[Gateway][0].api
+	front := places[s.entry()][0].api
 	if s.options.Gateways > 1 {
 		if s.balancer, err = newBalancer(places[Gateway]); err != nil {
 			return err
@@ -149,7 +149,7 @@ func (s *System) process(kind string, n int, at place, env []string) (*Part, err
 			return nil, err
 		}
 	}
-	args := []string{s.program(program), "-target=" + kind, "-addr=" + at.api, "-internal-addr=" + at.internal, "-admin-addr=" + at.admin}
+	args := []string{s.program(program), "-target=" + s.target(kind), "-addr=" + at.api, "-internal-addr=" + at.internal, "-admin-addr=" + at.admin}
 	if s.names != nil {
 		args = resolving(s.resolver(), args)
 	}
@@ -248,7 +248,9 @@ func (s *System) toServices(kind string, places map[string][]place, all map[stri
 			}
 			urls = append(urls, (&url.URL{Scheme: "http", Host: addr}).String())
 		}
-		all[setting+callee] = strings.Join(urls, ",")
+		if len(urls) > 0 { // it is in another process
+			all[setting+callee] = strings.Join(urls, ",")
+		}
 	}
 	return nil
 }

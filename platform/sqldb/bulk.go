@@ -38,8 +38,8 @@ func (tx *Tx) Values(columns int, args []any) (text string, bound []any) {
 	bound = make([]any, columns)
 	var arrays, names strings.Builder
 	for c := range columns {
-		kind := ""
-		bound[c], kind = column(args, c, columns)
+		array, kind := column(args, c, columns)
+		bound[c] = array
 		arrays.WriteString("?::" + kind + "[],")
 		names.WriteString("c" + strconv.Itoa(c) + ",")
 	}

@@ -12,7 +12,7 @@ func histories() []Mutant {
 			Edits: edit(idemFile, "	if storedHash != hash {\n", "	if storedHash == \"\" {\n"),
 			Check: told("violated: I3 place h")},
 		{Name: "told-anew", Proves: "I3", Breaks: "a repetition is answered with the order as it is now, and not with the first answer",
-			Edits: edit("svc/order/place.go", "	if err == nil {\n		s.shedder.recent.add(by.Caller, by.Key)\n", "	if err == nil && placed.Replayed {\n		placed.Answer, err = s.Get(ctx, by.Caller, placed.Answer.ID)\n	}\n	if err == nil {\n		s.shedder.recent.add(by.Caller, by.Key)\n"),
+			Edits: edit("svc/order/place.go", "	if placed.Err == nil {\n		s.shedder.recent.add(by.Caller, by.Key)\n", "	if placed.Replayed {\n		placed.Answer, placed.Err = s.Get(ctx, by.Caller, placed.Answer.ID)\n	}\n	if placed.Err == nil {\n		s.shedder.recent.add(by.Caller, by.Key)\n"),
 			Check: told("violated: I3 place h")},
 		{Name: "told-key-taken-by-refusal", Proves: "I3", Breaks: "a refused command takes its key",
 			Edits: edit("svc/order/place.go", "		if err == nil && !found {\n			err = refused\n", "		if err == nil && !found {\n			_, _, err = idem.Do(ctx, s.db, scope, cmd, func(context.Context, *sqldb.Tx) (shop.Order, error) { return o, nil })\n		}\n		if err == nil && !found {\n			err = refused\n"),
