@@ -1,0 +1,13 @@
+-- +goose Up
+-- Ids and keys compare by their bytes: by the rules of a language each look into an index costs PostgreSQL several
+-- times as much.
+{{if eq .Bytes "BYTEA"}}
+ALTER TABLE calls ALTER COLUMN key TYPE {{.Text}}, ALTER COLUMN order_id TYPE {{.Text}}, ALTER COLUMN kind TYPE {{.Text}};
+ALTER TABLE call_attempts ALTER COLUMN order_id TYPE {{.Text}};
+{{end}}
+
+-- +goose Down
+{{if eq .Bytes "BYTEA"}}
+ALTER TABLE calls ALTER COLUMN key TYPE TEXT COLLATE "default", ALTER COLUMN order_id TYPE TEXT COLLATE "default", ALTER COLUMN kind TYPE TEXT COLLATE "default";
+ALTER TABLE call_attempts ALTER COLUMN order_id TYPE TEXT COLLATE "default";
+{{end}}

@@ -1,0 +1,13 @@
+-- +goose Up
+-- Ids and keys compare by their bytes: by the rules of a language each look into an index costs PostgreSQL several
+-- times as much.
+{{if eq .Bytes "BYTEA"}}
+ALTER TABLE shipments ALTER COLUMN order_id TYPE {{.Text}};
+ALTER TABLE webhooks ALTER COLUMN id TYPE {{.Text}}, ALTER COLUMN order_id TYPE {{.Text}};
+{{end}}
+
+-- +goose Down
+{{if eq .Bytes "BYTEA"}}
+ALTER TABLE shipments ALTER COLUMN order_id TYPE TEXT COLLATE "default";
+ALTER TABLE webhooks ALTER COLUMN id TYPE TEXT COLLATE "default", ALTER COLUMN order_id TYPE TEXT COLLATE "default";
+{{end}}
