@@ -39,6 +39,8 @@ type PostgresConfig struct {
 	Addr string
 	// Settings are added to its own, and win.
 	Settings map[string]string
+	// From is a server that runs; this one begins with a backup of it, taken now.
+	From *Postgres
 }
 
 // Postgres is a PostgreSQL. Anybody on this machine may use it, as user holdfast, without a password.
@@ -76,6 +78,9 @@ func (s *Postgres) create(who *syscall.Credential) error {
 			return err
 		}
 	}
+	if s.cfg.From != nil {
+		return s.backUp(who)
+	}
 	var err error
 	for _, locale := range locales {
 		args := append([]string{"--pgdata", s.Data(), "--username=holdfast", "--auth=trust", "--encoding=UTF8", "--no-sync", "--no-instructions"}, locale...)
@@ -89,6 +94,21 @@ func (s *Postgres) create(who *syscall.Credential) error {
 		err = fmt.Errorf("initdb: %w\n%s", err, out)
 	}
 	return err
+}
+
+// backUp takes a copy of the other server's files as they are at its end, while that goes on.
+func (s *Postgres) backUp(who *syscall.Credential) error {
+	host, port, err := net.SplitHostPort(s.cfg.From.Addr())
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(filepath.Join(s.bin, "pg_basebackup"), "--pgdata="+s.Data(), "--host="+host, "--port="+port, "--username=holdfast", "--wal-method=stream", "--checkpoint=fast", "--no-sync")
+	cmd.Dir = s.cfg.Dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("pg_basebackup: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // locales are tried in this order. English is how most databases are set up, and it sorts otherwise than

@@ -15,8 +15,10 @@ const (
 	maxBatch = 64 // commands in one transaction
 	// maxBatches are under way at once. One connection that hangs must not hold up all that come.
 	maxBatches = 4
-	// anotherBatch is how many commands have to wait before a transaction is begun beside those under way.
+	// anotherBatch is how many commands have to wait, or patience how long one, before a transaction is begun beside
+	// those under way: they may be waiting for a lock, or hang.
 	anotherBatch = 32
+	patience     = 100 * time.Millisecond
 	// batchLimit is how long a transaction may take; callers leave at their own deadlines.
 	batchLimit = 10 * time.Second
 )
@@ -63,12 +65,18 @@ func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (out Out, err error) {
 	err = b.db.guarded(ctx, b.write, func(ctx context.Context) error {
 		c := &command[In, Out]{ctx: ctx, in: in, done: make(chan struct{})}
 		b.add(c)
-		select {
-		case <-c.done:
-			out = c.out
-			return c.err
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		impatient, stop := b.db.deps.Clock.Timer(patience)
+		defer stop()
+		for {
+			select {
+			case <-c.done:
+				out = c.out
+				return c.err
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-impatient: // once: the channel is never closed
+				b.relieve(c)
+			}
 		}
 	})
 	return out, err
@@ -80,6 +88,16 @@ func (b *Batcher[In, Out]) add(c *command[In, Out]) {
 	defer b.mu.Unlock()
 	b.waiting = append(b.waiting, c)
 	if b.running == 0 || b.running < maxBatches && len(b.waiting) >= anotherBatch {
+		b.running++
+		go b.work()
+	}
+}
+
+// relieve begins another transaction where c still waits.
+func (b *Batcher[In, Out]) relieve(c *command[In, Out]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.running < maxBatches && slices.Contains(b.waiting, c) {
 		b.running++
 		go b.work()
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"holdfast/platform/sqldb"
 	"holdfast/shop"
@@ -141,6 +143,43 @@ func testBulk(t *testing.T, db *sqldb.DB) {
 	if want := int64(next*(next-1)/2) - 1 - 257; sum != want {
 		t.Errorf("the numbers add up to %d, want %d", sum, want)
 	}
+}
+
+// TestBatcherGoesOn: a command does not wait for long for one that hangs. SQLite has one writer, for which all wait.
+func TestBatcherGoesOn(t *testing.T) {
+	t.Parallel()
+	db := stores.Postgres(t, schema())
+	a := newAdder(db)
+	a.hold = make(chan struct{})
+	hangs := a.hold
+	first := make(chan error, 1)
+	go func() {
+		_, err := a.Do(t.Context(), "first")
+		first <- err
+	}()
+	for a.begun() == 0 {
+		runtime.Gosched()
+	}
+	a.mu.Lock()
+	a.hold = make(chan struct{})
+	close(a.hold)
+	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := a.Do(ctx, "second"); err != nil {
+		t.Errorf("beside one that hangs: %v", err)
+	}
+	close(hangs)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	wantCount(t, db, 2)
+}
+
+func (a *adder) begun() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.batches)
 }
 
 // TestBatcherJoins: a command that comes alone does not wait, those that come meanwhile become one transaction, and

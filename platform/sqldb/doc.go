@@ -6,7 +6,8 @@
 // On SQLite every Update runs on one writer goroutine, which commits the transactions that wait for it
 // together and gives each a savepoint, so that one that fails does not hurt the others. A disk sync then
 // pays for many transactions. It follows that the function given to Update must be quick: no network, no
-// lock, no channel. On PostgreSQL an Update is a transaction of its own and may be run again.
+// lock, no channel. On PostgreSQL an Update is a transaction of its own and may be run again;
+// a Batcher makes one of commands that come together.
 //
 // Rules for both, checked on both:
 //   - A statement that failed ends its transaction, as it does in PostgreSQL: later statements and the

@@ -25,12 +25,24 @@ type Server struct {
 func Start(t testing.TB) *Server {
 	t.Helper()
 	engines.SkipIfEmbedded(t)
-	s, life, err := prepare(engines.Address(t))
-	engines.Need(t, err)
-	t.Cleanup(func() { _ = life.Close() })
-	o := &Server{Process: engines.Own(t, s.Process), s: s, login: "holdfast"}
+	o := newServer(t, nil)
 	o.Start(t)
 	return o
+}
+
+func newServer(t testing.TB, from *engine.Postgres) *Server {
+	t.Helper()
+	s, life, err := prepare(engines.Address(t), from)
+	engines.Need(t, err)
+	t.Cleanup(func() { _ = life.Close() })
+	return &Server{Process: engines.Own(t, s.Process), s: s, login: "holdfast"}
+}
+
+// Backup takes a backup of all databases, as of one instant, while others write to them. It is a server that has not
+// been started.
+func (o *Server) Backup(t testing.TB) *Server {
+	t.Helper()
+	return newServer(t, o.s)
 }
 
 // Addr returns where it listens.

@@ -24,7 +24,7 @@ var throwaway = map[string]string{"fsync": "off", "full_page_writes": "off", "sh
 
 // shared is the one server of the process. Tests share it, each with a database of its own.
 var shared = sync.OnceValues(func() (server, error) {
-	s, life, err := prepare("")
+	s, life, err := prepare("", nil)
 	if err != nil {
 		return server{}, err
 	}
@@ -41,7 +41,7 @@ var names atomic.Int64
 
 // prepare makes a server in a directory that is removed when life is closed, which the test's own could not be: the
 // account of the server cannot get into that.
-func prepare(addr string) (s *engine.Postgres, life *os.File, err error) {
+func prepare(addr string, from *engine.Postgres) (s *engine.Postgres, life *os.File, err error) {
 	dir, err := os.MkdirTemp("", "holdfast-pg-")
 	if err != nil {
 		return nil, nil, err
@@ -49,7 +49,7 @@ func prepare(addr string) (s *engine.Postgres, life *os.File, err error) {
 	if life, err = engine.Sweep(dir); err != nil {
 		return nil, nil, err
 	}
-	if s, err = engine.NewPostgres(engine.PostgresConfig{Dir: dir, Addr: addr, Settings: throwaway}); err != nil {
+	if s, err = engine.NewPostgres(engine.PostgresConfig{Dir: dir, Addr: addr, Settings: throwaway, From: from}); err != nil {
 		_ = life.Close()
 		return nil, nil, err
 	}

@@ -139,12 +139,18 @@ func hurt(t *testing.T, p chaos.Part) {
 // tea makes an item of which there is enough.
 func tea(t *testing.T, s *cluster.System) *client.Client {
 	t.Helper()
+	c := clientOf(t, s)
+	stock(t, c)
+	return c
+}
+
+func clientOf(t *testing.T, s *cluster.System) *client.Client {
+	t.Helper()
 	target := s.Target()
 	c, err := client.New(target.URL, target.Key, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stock(t, c)
 	return c
 }
 
