@@ -130,7 +130,9 @@ func Claim[T any](ctx context.Context, tx *sqldb.Tx, commands []*Command[T]) err
 		if err != nil {
 			return err
 		}
-		c.Replayed, c.Err = find(ctx, tx, c.Scope, hash, &c.Answer)
+		var stored T // not what this command would have been answered: absent members would stay
+		c.Replayed, c.Err = find(ctx, tx, c.Scope, hash, &stored)
+		c.Answer = stored
 		switch {
 		case c.Err != nil && shop.KindOf(c.Err) != shop.KeyReused:
 			return c.Err

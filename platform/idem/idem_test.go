@@ -173,6 +173,30 @@ func TestClaim(t *testing.T) {
 	})
 }
 
+// TestClaimReplaysTheFirstAnswer: a repetition is answered as the first time, with nothing of what it would be today.
+func TestClaimReplaysTheFirstAnswer(t *testing.T) {
+	t.Parallel()
+	type answer struct {
+		Fee  int            `json:"fee,omitempty"`
+		Tags map[string]int `json:"tags,omitempty"`
+	}
+	stores.Each(t, func(t *testing.T, open stores.Open) {
+		c := newCounter(t, open)
+		claim := func(would answer) *idem.Command[answer] {
+			t.Helper()
+			cmd := &idem.Command[answer]{Scope: scope, Cmd: "a", Answer: would}
+			if err := c.db.Update(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error { return idem.Claim(ctx, tx, []*idem.Command[answer]{cmd}) }); err != nil {
+				t.Fatal(err)
+			}
+			return cmd
+		}
+		claim(answer{Tags: map[string]int{"a": 1}})
+		if got := claim(answer{Fee: 500, Tags: map[string]int{"b": 2}}); !got.Replayed || got.Answer.Fee != 0 || len(got.Answer.Tags) != 1 {
+			t.Errorf("a repetition is answered with %+v, replayed %v", got.Answer, got.Replayed)
+		}
+	})
+}
+
 // TestClaimAtOnce: transactions that claim the same keys in other orders wait for each other, and one of them gets each.
 func TestClaimAtOnce(t *testing.T) {
 	t.Parallel()
