@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,10 @@ import (
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	s, err := names.Listen()
-	if err != nil {
+	switch {
+	case err != nil && os.Getenv("CI") == "true":
+		t.Fatal(err)
+	case err != nil:
 		t.Skipf("port 53 is not for everybody: %v", err)
 	}
 	defer func() {

@@ -13,8 +13,8 @@ import (
 	"holdfast/app/verify"
 )
 
-// gcPercent is how much the heap may grow before garbage is collected, unless GOGC says otherwise. A process here keeps
-// some 30 MB; where memory is scarce GOMEMLIMIT has it collected sooner.
+// gcPercent is how much the heap may grow before garbage is collected, unless GOGC says otherwise: a process here
+// keeps little. Where memory is scarce GOMEMLIMIT has it collected sooner.
 const gcPercent = 300
 
 func main() {

@@ -19,7 +19,7 @@ import (
 )
 
 // TestRestore loses PostgreSQL and Kafka with orders under way, and restores a backup of PostgreSQL that was taken a
-// moment before, as docs/operations.md says. The provider and the carrier are ahead of it then. Every order ends as if
+// moment before, as docs/operations.md says. The provider and the carrier may be ahead of it then. Every order ends as if
 // nothing had been.
 func TestRestore(t *testing.T) {
 	if testing.Short() {
@@ -44,6 +44,7 @@ func TestRestore(t *testing.T) {
 	}
 	pg.Kill(t)
 	backup.Start(t)
+	underWay(t, backup.DSN("holdfast_order"))
 
 	again := options
 	again.Dir = t.TempDir()
@@ -65,6 +66,21 @@ func TestRestore(t *testing.T) {
 	c := clientOf(t, after)
 	late := outcomeOf(t, c, "after", shop.Choreographed)
 	restful(t, after, c, append(h.Orders, late))
+}
+
+// underWay wants orders that have not ended.
+func underWay(t *testing.T, orders string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), orders)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	n := 0
+	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM orders WHERE status IN ('pending', 'confirmed')`).Scan(&n); err != nil || n == 0 {
+		t.Fatalf("%d orders were under way: %v", n, err)
+	}
+	t.Logf("%d orders were under way", n)
 }
 
 // sendAgain has every event sent again that is kept, to a bus that has none of them.

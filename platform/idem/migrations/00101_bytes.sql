@@ -1,6 +1,5 @@
 -- +goose Up
--- Ids and keys compare by their bytes: by the rules of a language each look into an index costs PostgreSQL several
--- times as much.
+-- Ids and keys compare by their bytes, as they do in Go and in SQLite, and not by the rules of a language.
 {{if eq .Bytes "BYTEA"}}
 ALTER TABLE idempotency ALTER COLUMN caller TYPE {{.Text}}, ALTER COLUMN route TYPE {{.Text}}, ALTER COLUMN key TYPE {{.Text}};
 {{end}}

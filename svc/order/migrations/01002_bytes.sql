@@ -1,6 +1,5 @@
 -- +goose Up
--- Ids and keys compare by their bytes: by the rules of a language each look into an index costs PostgreSQL several
--- times as much.
+-- Ids and keys compare by their bytes, as they do in Go and in SQLite, and not by the rules of a language.
 {{if eq .Bytes "BYTEA"}}
 ALTER TABLE orders ALTER COLUMN caller TYPE {{.Text}}, ALTER COLUMN customer_id TYPE {{.Text}}, ALTER COLUMN external_id TYPE {{.Text}}, ALTER COLUMN status TYPE {{.Text}};
 ALTER TABLE timeline ALTER COLUMN order_id TYPE {{.Text}};
