@@ -185,7 +185,9 @@ func TestClaimReplaysTheFirstAnswer(t *testing.T) {
 		claim := func(would answer) *idem.Command[answer] {
 			t.Helper()
 			cmd := &idem.Command[answer]{Scope: scope, Cmd: "a", Answer: would}
-			if err := c.db.Update(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error { return idem.Claim(ctx, tx, []*idem.Command[answer]{cmd}) }); err != nil {
+			if err := c.db.Update(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+				return idem.Claim(ctx, tx, []*idem.Command[answer]{cmd})
+			}); err != nil {
 				t.Fatal(err)
 			}
 			return cmd
