@@ -41,6 +41,11 @@ func openPostgres(ctx context.Context, s settings) (*store, error) {
 		if err := migrate(&cfg, "postgresql/v12/"+tables); err != nil {
 			return nil, fmt.Errorf("--postgres: database %s: %w", cfg.DatabaseName, err)
 		}
+		if name == visibilityStore {
+			if err := slimPostgres(ctx, s.postgres, cfg.DatabaseName); err != nil {
+				return nil, fmt.Errorf("--postgres: database %s: %w", cfg.DatabaseName, err)
+			}
+		}
 		stores[name] = config.DataStore{SQL: &cfg}
 	}
 	return &store{release: func() {}, persistence: config.Persistence{
@@ -72,12 +77,7 @@ func parsePostgres(dsn string) (*config.SQL, error) {
 
 // makeDatabase makes a database where it is missing.
 func makeDatabase(ctx context.Context, dsn, name string) error {
-	c, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return err
-	}
-	c.Database = "postgres"
-	conn, err := pgx.ConnectConfig(ctx, c)
+	conn, err := connect(ctx, dsn, "postgres")
 	if err != nil {
 		return err
 	}
@@ -88,6 +88,39 @@ func makeDatabase(ctx context.Context, dsn, name string) error {
 	}
 	_, err = conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
 	return err
+}
+
+func connect(ctx context.Context, dsn, database string) (*pgx.Conn, error) {
+	c, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	c.Database = database
+	return pgx.ConnectConfig(ctx, c)
+}
+
+// slimPostgres takes the indexes away that slim does: they are most of what a row that shows a workflow costs.
+func slimPostgres(ctx context.Context, dsn, database string) error {
+	conn, err := connect(ctx, dsn, database)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	rows, err := conn.Query(ctx, `SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+		WHERE i.indrelid = 'executions_visibility'::regclass AND NOT i.indisunique AND NOT c.relname = ANY($1)`, kept)
+	if err != nil {
+		return err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, err := conn.Exec(ctx, "DROP INDEX IF EXISTS "+pgx.Identifier{name}.Sanitize()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // migrate brings the tables to the version that this server wants, from nothing or from an earlier one.

@@ -121,7 +121,7 @@ func tables() (script string, version int32, err error) {
 var kept = []string{"default_idx", "by_workflow_id", "by_workflow_type", "by_status"}
 
 // slim takes away what makes a row that shows a workflow dear to write and is for search attributes that
-// nobody has here: some sixty indexes, and the full-text tables with their triggers.
+// nobody has here: some sixty indexes, and the full-text tables with their triggers. slimPostgres does so on PostgreSQL.
 func slim(ctx context.Context, tx *sql.Tx) error {
 	rows, err := tx.QueryContext(ctx, `SELECT type, name FROM sqlite_master
 		WHERE tbl_name = 'executions_visibility' AND type IN ('index', 'trigger') AND sql IS NOT NULL

@@ -205,11 +205,26 @@ func Unpark(ctx context.Context, tx *sqldb.Tx, id shop.OrderID) (int64, error) {
 		sqldb.Micros(now), string(id))
 }
 
-// Parked tells whether a call of an order waits for an operator.
-func Parked(ctx context.Context, tx *sqldb.Tx, id shop.OrderID) (bool, error) {
-	var n int
-	err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM calls WHERE order_id = ? AND parked = 1`, string(id)).Scan(&n)
-	return n > 0, err
+// Parked tells which of the orders have a call that waits for an operator.
+func Parked(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID) (map[shop.OrderID]bool, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	where, args := sqldb.Among(tx, "order_id", ids)
+	rows, err := tx.Query(ctx, `SELECT order_id FROM calls WHERE parked = 1 AND `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	parked := map[shop.OrderID]bool{}
+	for rows.Next() {
+		var id shop.OrderID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		parked[id] = true
+	}
+	return parked, rows.Err()
 }
 
 // Attempts returns the recorded attempts of an order, oldest first.

@@ -59,7 +59,7 @@ func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event
 		}
 		placed[e.ID] = d.Brief
 	}
-	b, err := s.load(ctx, tx, events, placed)
+	b, err := s.load(ctx, tx, events, slices.Collect(maps.Values(placed)))
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event
 }
 
 // load locks what the events touch: reservations by order id, then items by SKU.
-func (s *Service) load(ctx context.Context, tx *sqldb.Tx, events []shop.Event, placed map[shop.EventID]*shop.Brief) (*batch, error) {
+func (s *Service) load(ctx context.Context, tx *sqldb.Tx, events []shop.Event, briefs []*shop.Brief) (*batch, error) {
 	now, err := tx.Now(ctx)
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func (s *Service) load(ctx context.Context, tx *sqldb.Tx, events []shop.Event, p
 		return nil, err
 	}
 	var skus []shop.SKU
-	for _, brief := range placed {
+	for _, brief := range briefs {
 		for _, l := range brief.Lines {
 			skus = append(skus, l.SKU)
 		}

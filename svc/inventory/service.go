@@ -14,6 +14,7 @@ import (
 	"holdfast/platform/outbox"
 	"holdfast/platform/run"
 	"holdfast/platform/sqldb"
+	"holdfast/platform/steps"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
 )
@@ -52,6 +53,7 @@ type Service struct {
 	deps     shop.Deps
 	consumer *outbox.Consumer
 	pricing  *sqldb.Batcher[[]shop.SKU, map[shop.SKU]shop.Item]
+	asking   *sqldb.Batcher[ask, steps.Answer]
 }
 
 var _ shop.Inventory = (*Service)(nil)
@@ -62,6 +64,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps, pricing: sqldb.NewReader(p.DB, pricesOf)}
+	s.asking = sqldb.NewBatcher(p.DB, s.answerAll)
 	consumer, err := outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types, Asks: asks},
 		outbox.ConsumerParts{DB: p.DB, Outbox: p.Outbox, Bus: p.Bus, Deps: p.Deps, Tel: p.Tel}, s.consume)
 	if err != nil {

@@ -54,7 +54,7 @@ type Service struct {
 	provider *calls.Client
 	policies *policy.Dependency
 	runner   *calls.Runner[*batch]
-	waiters  *steps.Waiters
+	steps    *steps.Steps[*batch, payment]
 	consumer *outbox.Consumer
 }
 
@@ -68,13 +68,14 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, deps: p.Deps, waiters: steps.New(p.Deps.Clock)}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, deps: p.Deps}
+	s.steps = steps.New(p.DB, p.Deps.Clock, s.rows())
 	var err error
 	if s.policies, err = p.Policies.Dependency(WebhookParty, cfg.Policies(), operations()...); err != nil {
 		return nil, err
 	}
 	s.provider = calls.NewClient(cfg.ProviderURL, s.policies, p.Deps)
-	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel, Operations: s.policies.For(opAuthorise, opCapture, opVoid, opRefund)}, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
+	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel, Operations: s.policies.For(opAuthorise, opCapture, opVoid, opRefund)}, s.perform, s.store()); err != nil {
 		return nil, err
 	}
 	s.consumer, err = outbox.NewConsumer(outbox.ConsumerConfig{Name: Name, Topics: topics, Types: types, Asks: asks},

@@ -3,8 +3,6 @@ package payment
 import (
 	"context"
 
-	"holdfast/platform/calls"
-	"holdfast/platform/sqldb"
 	"holdfast/platform/steps"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
@@ -14,36 +12,29 @@ var _ shop.Step = (*Service)(nil)
 
 // rows are how a step reads and changes the row of its order.
 func (s *Service) rows() steps.Rows[*batch, payment] {
-	return steps.Rows[*batch, payment]{DB: s.db, Store: calls.Store[*batch]{Load: s.load, Save: save}, Find: paymentsOf}
+	return steps.Rows[*batch, payment]{Store: s.store(), Row: func(b *batch, id shop.OrderID) *payment { return b.payments[id] }, Find: paymentsOf}
 }
 
 // Do implements shop.Step: it has the money held.
 func (s *Service) Do(ctx context.Context, brief shop.Brief) (shop.StepOutcome, error) {
-	id := brief.OrderID
-	begin := s.rows().Begin(id, func(ctx context.Context, tx *sqldb.Tx, b *batch) (shop.StepOutcome, error) {
-		if b.payments[id] == nil {
-			if err := b.authorise(shop.Event{OrderID: id, TraceParent: telemetry.TraceParent(ctx)}, &brief); err != nil {
-				return shop.StepOutcome{}, err
-			}
+	cause := shop.Event{OrderID: brief.OrderID, TraceParent: telemetry.TraceParent(ctx)}
+	return s.steps.Do(ctx, brief.OrderID, func(b *batch) error {
+		if b.payments[brief.OrderID] != nil {
+			return nil
 		}
-		return doneOf(b.payments[id], false), nil
-	})
-	return s.waiters.Ask(ctx, id, begin, s.rows().Look(id, doneOf))
+		return b.authorise(cause, &brief)
+	}, doneOf)
 }
 
 // Undo implements shop.Step: it gives back what is or will be held or taken.
 func (s *Service) Undo(ctx context.Context, id shop.OrderID) (shop.StepOutcome, error) {
-	begin := s.rows().Begin(id, func(ctx context.Context, tx *sqldb.Tx, b *batch) (shop.StepOutcome, error) {
+	traceParent := telemetry.TraceParent(ctx)
+	return s.steps.Undo(ctx, id, func(b *batch) error {
 		if p := b.payments[id]; p != nil && p.taken() {
-			return shop.StepOutcome{}, shop.E(shop.Conflict, "payment.Undo", "the parcel has left and the money is being taken; the way back is a return")
+			return shop.E(shop.Conflict, "payment.Undo", "the parcel has left and the money is being taken; the way back is a return")
 		}
-		if err := b.undo(b.payments[id], id, shop.Orchestrated, telemetry.TraceParent(ctx)); err != nil {
-			return shop.StepOutcome{}, err
-		}
-		waits, err := calls.Parked(ctx, tx, id)
-		return undoneOf(b.payments[id], waits), err
-	})
-	return s.waiters.Ask(ctx, id, begin, s.rows().Look(id, undoneOf))
+		return b.undo(b.payments[id], id, shop.Orchestrated, traceParent)
+	}, undoneOf)
 }
 
 // taken tells whether the parcel has left, so that the money is being taken or has been.
@@ -52,7 +43,7 @@ func (p *payment) taken() bool {
 }
 
 // doneOf tells where the authorisation of a row stands. One that is being undone will never be done.
-func doneOf(p *payment, _ bool) shop.StepOutcome {
+func doneOf(p *payment) shop.StepOutcome {
 	switch {
 	case p.Status == shop.PaymentDeclined:
 		return shop.StepOutcome{State: shop.StepRefused, Reason: p.Reason}

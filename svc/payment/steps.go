@@ -32,6 +32,9 @@ func (s *Service) load(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID) (*
 	return &batch{s: s, now: now, payments: found}, err
 }
 
+// store is how the rows of a transaction are loaded and saved.
+func (s *Service) store() calls.Store[*batch] { return calls.Store[*batch]{Load: s.load, Save: save} }
+
 // save writes what was changed.
 func save(ctx context.Context, tx *sqldb.Tx, b *batch) error {
 	var dirty []*payment
@@ -52,7 +55,7 @@ func save(ctx context.Context, tx *sqldb.Tx, b *batch) error {
 	}
 	tx.AfterCommit(func() {
 		for _, p := range dirty {
-			b.s.waiters.Settled(p.OrderID)
+			b.s.steps.Settled(p.OrderID)
 		}
 	})
 	return b.s.outbox.Append(ctx, tx, b.events...)

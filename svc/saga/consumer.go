@@ -3,6 +3,7 @@ package saga
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 
@@ -29,10 +30,17 @@ func asks(e shop.Event) bool {
 	return style == shop.Orchestrated || style == "" && json.Unmarshal(e.Data, new(shop.OrderData)) != nil
 }
 
+// notes are what is written down of the events of a poll.
+type notes struct {
+	briefs []*shop.Brief
+	calls  []calls.Call
+	ended  []shop.OrderID
+}
+
 // consume notes what Temporal has to be told. That is a call to be made, so a Temporal that is down keeps
 // no event waiting and makes no dead letter.
 func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event) error {
-	var ended []shop.OrderID
+	var n notes
 	for _, e := range events {
 		var d shop.OrderData
 		if err := json.Unmarshal(e.Data, &d); err != nil {
@@ -40,18 +48,25 @@ func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event
 		}
 		switch {
 		case d.Order.Status.Final():
-			ended = append(ended, e.OrderID) // also a redrive of it: what is left of it needs no orchestrator
+			n.ended = append(n.ended, e.OrderID) // also a redrive of it: what is left of it needs no orchestrator
 		default:
-			if err := s.take(ctx, tx, e, &d); err != nil {
+			if err := n.take(ctx, tx, e, &d); err != nil {
 				return err
 			}
 		}
 	}
-	return dropBriefs(ctx, tx, ended)
+	if err := saveBriefs(ctx, tx, n.briefs); err != nil {
+		return err
+	}
+	// One that waits already says the same, unless it is of before the undo.
+	if err := s.runner.Enqueue(ctx, tx, n.calls...); err != nil {
+		return err
+	}
+	return dropBriefs(ctx, tx, n.ended)
 }
 
 // take notes what one event asks for.
-func (s *Service) take(ctx context.Context, tx *sqldb.Tx, e shop.Event, d *shop.OrderData) error {
+func (n *notes) take(ctx context.Context, tx *sqldb.Tx, e shop.Event, d *shop.OrderData) error {
 	op, request := opStart, `{}`
 	switch e.Type {
 	case shop.EventOrderUndoRequested:
@@ -66,20 +81,27 @@ func (s *Service) take(ctx context.Context, tx *sqldb.Tx, e shop.Event, d *shop.
 		if d.Brief == nil {
 			return fmt.Errorf("%s has no brief", e.Type)
 		}
-		if err := saveBrief(ctx, tx, d.Brief); err != nil {
-			return err
-		}
+		n.briefs = append(n.briefs, d.Brief)
 	}
 	if e.Type == shop.EventOrderRedriven && !d.Undo {
-		// A start that waits asks for all there is to ask for, and a Temporal that is slow needs no second one. Where
-		// that has been told already and the answer was lost, it is told again as a redrive.
-		if _, waits, err := calls.Find(ctx, tx, callKey(e.OrderID, opStart, false)); err != nil || waits {
+		if waits, err := n.starts(ctx, tx, e.OrderID); err != nil || waits {
 			return err
 		}
 	}
-	// One that waits already says the same, unless it is of before the undo.
-	return s.runner.Enqueue(ctx, tx, calls.Call{Key: callKey(e.OrderID, op, d.Undo), OrderID: e.OrderID, Kind: op,
+	n.calls = append(n.calls, calls.Call{Key: callKey(e.OrderID, op, d.Undo), OrderID: e.OrderID, Kind: op,
 		Request: []byte(request), TraceParent: e.TraceParent})
+	return nil
+}
+
+// starts tells whether the start of an order waits to be told. It asks for all there is to ask for, and a Temporal that
+// is slow needs no second one. Where it has been told already and the answer was lost, it is told again as a redrive.
+func (n *notes) starts(ctx context.Context, tx *sqldb.Tx, id shop.OrderID) (bool, error) {
+	key := callKey(id, opStart, false)
+	if slices.ContainsFunc(n.calls, func(c calls.Call) bool { return c.Key == key }) {
+		return true, nil
+	}
+	_, waits, err := calls.Find(ctx, tx, key)
+	return waits, err
 }
 
 func callKey(id shop.OrderID, op string, undo bool) string {

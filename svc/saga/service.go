@@ -74,6 +74,7 @@ type Service struct {
 	policies *policy.Dependency
 	runner   *calls.Runner[none]
 	consumer *outbox.Consumer
+	briefs   *sqldb.Batcher[shop.OrderID, *shop.Brief]
 }
 
 // New makes the service; its Components run it.
@@ -81,7 +82,7 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, temporal: p.Temporal, deps: p.Deps, tel: p.Tel,
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, temporal: p.Temporal, deps: p.Deps, tel: p.Tel, briefs: sqldb.NewReader(p.DB, briefsOf),
 		steps: map[string]shop.Step{stepInventory: p.Inventory, stepPayment: p.Payment, stepShipping: p.Shipping}}
 	var err error
 	if s.policies, err = p.Policies.Dependency("temporal", cfg.Policies(), operations()...); err != nil {

@@ -3,25 +3,33 @@ package saga
 import (
 	"context"
 	"encoding/json"
-	"errors"
 
 	"holdfast/platform/sqldb"
 	"holdfast/shop"
 )
 
-// saveBrief keeps what the steps need to know of an order. Every event of an order has the same.
-func saveBrief(ctx context.Context, tx *sqldb.Tx, b *shop.Brief) error {
+// saveBriefs keeps what the steps need to know of orders. Every event of an order has the same.
+func saveBriefs(ctx context.Context, tx *sqldb.Tx, briefs []*shop.Brief) error {
 	now, err := tx.Now(ctx)
 	if err != nil {
 		return err
 	}
-	doc, err := json.Marshal(b)
-	if err != nil {
-		return err
+	const columns = 3
+	var args []any
+	for _, b := range briefs {
+		doc, err := json.Marshal(b)
+		if err != nil {
+			return err
+		}
+		args = append(args, string(b.OrderID), sqldb.Micros(now), string(doc))
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO briefs (order_id, at, doc) VALUES (?, ?, ?) ON CONFLICT (order_id) DO NOTHING`,
-		string(b.OrderID), sqldb.Micros(now), string(doc))
-	return err
+	for from, to := range tx.Pieces(len(briefs)) {
+		values, bound := tx.Values(columns, args[columns*from:columns*to])
+		if _, err := tx.Exec(ctx, `INSERT INTO briefs (order_id, at, doc) `+values+` ON CONFLICT (order_id) DO NOTHING`, bound...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dropBriefs forgets orders.
@@ -38,17 +46,42 @@ func dropBriefs(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID) error {
 }
 
 // brief returns what the steps need to know of an order; NotFound for one that has ended.
-func (s *Service) brief(ctx context.Context, id shop.OrderID) (b shop.Brief, err error) {
-	err = s.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+func (s *Service) brief(ctx context.Context, id shop.OrderID) (shop.Brief, error) {
+	b, err := s.briefs.Do(ctx, id)
+	switch {
+	case err != nil:
+		return shop.Brief{}, err
+	case b == nil:
+		return shop.Brief{}, shop.E(shop.NotFound, "saga.brief", "nothing is kept of this order: it has ended")
+	default:
+		return *b, nil
+	}
+}
+
+// briefsOf returns what is kept of each order; nil of one that has ended.
+func briefsOf(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID) ([]*shop.Brief, error) {
+	where, args := sqldb.Among(tx, "order_id", ids)
+	rows, err := tx.Query(ctx, `SELECT order_id, doc FROM briefs WHERE `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	found := map[shop.OrderID]*shop.Brief{}
+	for rows.Next() {
+		var id shop.OrderID
 		var doc string
-		err := tx.QueryRow(ctx, `SELECT doc FROM briefs WHERE order_id = ?`, string(id)).Scan(&doc)
-		if errors.Is(err, sqldb.ErrNoRows) {
-			return shop.E(shop.NotFound, "saga.brief", "nothing is kept of this order: it has ended")
+		if err := rows.Scan(&id, &doc); err != nil {
+			return nil, err
 		}
-		if err != nil {
-			return err
+		b := new(shop.Brief)
+		if err := json.Unmarshal([]byte(doc), b); err != nil {
+			return nil, err
 		}
-		return json.Unmarshal([]byte(doc), &b)
-	})
-	return b, err
+		found[id] = b
+	}
+	briefs := make([]*shop.Brief, len(ids))
+	for i, id := range ids {
+		briefs[i] = found[id]
+	}
+	return briefs, rows.Err()
 }

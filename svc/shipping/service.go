@@ -57,7 +57,7 @@ type Service struct {
 	policies *policy.Dependency
 	rates    *rates
 	runner   *calls.Runner[*batch]
-	waiters  *steps.Waiters
+	steps    *steps.Steps[*batch, shipment]
 	consumer *outbox.Consumer
 
 	dispatching *sqldb.Batcher[dispatch, struct{}]
@@ -75,14 +75,15 @@ func New(cfg Config, p Parts) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps, waiters: steps.New(p.Deps.Clock)}
+	s := &Service{cfg: cfg, db: p.DB, outbox: p.Outbox, orders: p.Orders, deps: p.Deps}
+	s.steps = steps.New(p.DB, p.Deps.Clock, s.rows())
 	var err error
 	if s.policies, err = p.Policies.Dependency(WebhookParty, cfg.Policies(), operations()...); err != nil {
 		return nil, err
 	}
 	s.carrier = calls.NewClient(cfg.CarrierURL, s.policies, p.Deps)
 	s.rates = newRates(cfg, s.policies.Policy(opRates), p.Deps)
-	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel, Operations: s.policies.For(opSchedule, opCancel)}, s.perform, calls.Store[*batch]{Load: s.load, Save: save}); err != nil {
+	if s.runner, err = calls.New(cfg.Calls, calls.Parts{DB: p.DB, Deps: p.Deps, Tel: p.Tel, Operations: s.policies.For(opSchedule, opCancel)}, s.perform, s.store()); err != nil {
 		return nil, err
 	}
 	s.dispatching, s.reading = sqldb.NewBatcher(p.DB, s.dispatchAll), sqldb.NewReader(p.DB, statesOf)

@@ -3,8 +3,6 @@ package shipping
 import (
 	"context"
 
-	"holdfast/platform/calls"
-	"holdfast/platform/sqldb"
 	"holdfast/platform/steps"
 	"holdfast/platform/telemetry"
 	"holdfast/shop"
@@ -14,40 +12,33 @@ var _ shop.Step = (*Service)(nil)
 
 // rows are how a step reads and changes the row of its order.
 func (s *Service) rows() steps.Rows[*batch, shipment] {
-	return steps.Rows[*batch, shipment]{DB: s.db, Store: calls.Store[*batch]{Load: s.load, Save: save}, Find: shipmentsOf}
+	return steps.Rows[*batch, shipment]{Store: s.store(), Row: func(b *batch, id shop.OrderID) *shipment { return b.shipments[id] }, Find: shipmentsOf}
 }
 
 // Do implements shop.Step: it has a parcel scheduled.
 func (s *Service) Do(ctx context.Context, brief shop.Brief) (shop.StepOutcome, error) {
-	id := brief.OrderID
-	begin := s.rows().Begin(id, func(ctx context.Context, tx *sqldb.Tx, b *batch) (shop.StepOutcome, error) {
-		if b.shipments[id] == nil {
-			if err := b.schedule(shop.Event{OrderID: id, TraceParent: telemetry.TraceParent(ctx)}, &brief); err != nil {
-				return shop.StepOutcome{}, err
-			}
+	cause := shop.Event{OrderID: brief.OrderID, TraceParent: telemetry.TraceParent(ctx)}
+	return s.steps.Do(ctx, brief.OrderID, func(b *batch) error {
+		if b.shipments[brief.OrderID] != nil {
+			return nil
 		}
-		return doneOf(b.shipments[id], false), nil
-	})
-	return s.waiters.Ask(ctx, id, begin, s.rows().Look(id, doneOf))
+		return b.schedule(cause, &brief)
+	}, doneOf)
 }
 
 // Undo implements shop.Step: it cancels the parcel, or sees to it that there will be none.
 func (s *Service) Undo(ctx context.Context, id shop.OrderID) (shop.StepOutcome, error) {
-	begin := s.rows().Begin(id, func(ctx context.Context, tx *sqldb.Tx, b *batch) (shop.StepOutcome, error) {
+	traceParent := telemetry.TraceParent(ctx)
+	return s.steps.Undo(ctx, id, func(b *batch) error {
 		if sh := b.shipments[id]; sh != nil && sh.Status == shop.ShipmentDispatched {
-			return shop.StepOutcome{}, shop.E(shop.Conflict, "shipping.Undo", "the parcel has left; the way back is a return")
+			return shop.E(shop.Conflict, "shipping.Undo", "the parcel has left; the way back is a return")
 		}
-		if err := b.undo(b.shipments[id], id, shop.Orchestrated, telemetry.TraceParent(ctx)); err != nil {
-			return shop.StepOutcome{}, err
-		}
-		waits, err := calls.Parked(ctx, tx, id)
-		return undoneOf(b.shipments[id], waits), err
-	})
-	return s.waiters.Ask(ctx, id, begin, s.rows().Look(id, undoneOf))
+		return b.undo(b.shipments[id], id, shop.Orchestrated, traceParent)
+	}, undoneOf)
 }
 
 // doneOf tells where the scheduling of a row stands. One that is being undone will never be done.
-func doneOf(sh *shipment, _ bool) shop.StepOutcome {
+func doneOf(sh *shipment) shop.StepOutcome {
 	switch {
 	case sh.Status == shop.ShipmentRejected:
 		return shop.StepOutcome{State: shop.StepRefused, Reason: sh.Reason}
