@@ -29,7 +29,9 @@ type breakerSettings = resilience.BreakerConfig
 // Defaults returns the limits used where nothing is configured.
 func Defaults() Config {
 	c := calls.Defaults()
-	c.Workers, c.UndoWorkers, c.Poll = 16, 8, 250*time.Millisecond
+	// A start takes Temporal a few milliseconds. What more of them at once would only take from the workflows that are
+	// under way, after an outage for so long that starts time out and are told twice.
+	c.Workers, c.UndoWorkers, c.Poll = 4, 4, 250*time.Millisecond
 	return Config{Queue: "holdfast-saga", AskFor: 2 * time.Second, RetryMin: 100 * time.Millisecond, RetryMax: 3 * time.Second,
 		Calls: c, Temporal: policy.OutsideDefaults(), Breaker: policy.OutsideBreaker()}
 }
