@@ -26,7 +26,7 @@ type Config struct {
 	StuckAfter   time.Duration `koanf:"stuck_after"`   // without progress, before an operator is told
 	HoldMargin   time.Duration `koanf:"hold_margin"`   // before the money's hold ends, when an order that was never dispatched is undone
 	ConfirmedMax time.Duration `koanf:"confirmed_max"` // the same for an order without a hold
-	WaitPoll     time.Duration `koanf:"wait_poll"`     // how often a waiting request looks for another process's changes
+	WaitPoll     time.Duration `koanf:"wait_poll"`     // how often a waiting request looks for another process's changes, after the first second
 	WaitersMax   int           `koanf:"waiters_max"`   // requests that may wait at once
 }
 

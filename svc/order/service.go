@@ -152,18 +152,22 @@ func (s *Service) LastKnown(caller shop.Caller, id shop.OrderID) (shop.Order, ti
 	return s.copies.get(caller, id)
 }
 
+// firstPoll is how soon a waiting request looks for another process's changes first; it doubles up to Config.WaitPoll.
+const firstPoll = 50 * time.Millisecond
+
 // Wait implements shop.Orders.
 func (s *Service) Wait(ctx context.Context, caller shop.Caller, id shop.OrderID, done func(shop.Order) bool) (shop.Order, error) {
 	woken, leave := s.hub.join(id)
 	defer leave()
 	// The order is read even when ctx has ended: it exists, and what is known of it is the answer.
 	read := context.WithoutCancel(ctx)
-	for {
+	for pause := firstPoll; ; pause *= 2 {
 		o, err := s.Get(read, caller, id)
 		if err != nil || done(o) || ctx.Err() != nil {
 			return o, err
 		}
-		poll, stop := s.deps.Clock.Timer(s.cfg.WaitPoll)
+		pause = min(pause, s.cfg.WaitPoll)
+		poll, stop := s.deps.Clock.Timer(pause)
 		select {
 		case <-woken:
 		case <-poll:

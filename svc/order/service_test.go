@@ -266,6 +266,41 @@ func (c *ticks) Sleep(context.Context, time.Duration) error {
 	return nil
 }
 
+// alarms is a clock whose timers ring at once; it remembers for how long they were.
+type alarms struct {
+	fakes.SkewedClock
+	mu   sync.Mutex
+	rung []time.Duration
+}
+
+func (c *alarms) Timer(d time.Duration) (<-chan time.Time, func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rung = append(c.rung, d)
+	rings := make(chan time.Time, 1)
+	rings <- time.Time{}
+	return rings, func() {}
+}
+
+// TestWaitLooksSoon: who waits for an order sees soon what another process has done, and looks less and less often.
+func TestWaitLooksSoon(t *testing.T) {
+	t.Parallel()
+	clock := new(alarms)
+	deps := fakes.Deps(t)
+	deps.Clock = clock
+	s := newOrders(t, stores.SQLiteAt(deps), deps)
+	o, looks := s.place("waits"), 0
+	if _, err := s.Wait(t.Context(), "c", o.ID, func(shop.Order) bool { looks++; return looks > 7 }); err != nil {
+		t.Fatal(err)
+	}
+	// Those of 100 ms are also of the batchers.
+	rung := slices.DeleteFunc(clock.rung, func(d time.Duration) bool { return d == 100*time.Millisecond })
+	want := []time.Duration{50 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond, time.Second, time.Second}
+	if !slices.Equal(rung, want) {
+		t.Errorf("it looked again after %v, want %v", rung, want)
+	}
+}
+
 // TestWatchdogIsBounded: however many orders wait, no more than a batch are driven again each time. A
 // backlog of 650,000 orders that were all driven again once a minute kept itself alive for ever.
 func TestWatchdogIsBounded(t *testing.T) {
