@@ -29,12 +29,13 @@ func (s *session) bench() *cobra.Command {
 		Long: `Sends orders at a steady rate, whatever becomes of those before, and measures each latency from
 the time that the order was due. Afterwards every order's outcome is compared with the provider's
 and the carrier's ledgers. Without --url it starts a Holdfast of its own in a temporary directory
-and also reports that process's CPU and memory.
+and also reports that process's CPU and memory, those of the Temporal included that orchestrated orders need.
 
 With --split it is a Holdfast as in production: a process for each service and gateways before them, on a
 PostgreSQL, a Kafka and, for orchestrated orders, a Temporal of its own. CPU is reported per confirmed order, of
 all of Holdfast's processes and of each engine.`,
 		Example: `  holdfast bench --rate 200 --duration 60s
+  holdfast bench --rate 50 --duration 20s --saga orchestrated
   holdfast bench --split --rate 50 --duration 60s --saga orchestrated --temporal-store postgres`,
 	}
 	f := c.Flags()
@@ -55,7 +56,7 @@ all of Holdfast's processes and of each engine.`,
 		plan.Progress = func(p check.Progress) {
 			s.say("%4.0fs  sent %d  accepted %d  refused %d  unknown %d  in flight %d", p.Elapsed.Seconds(), p.Sent, p.Accepted, p.Refused, p.Unknown, p.InFlight)
 		}
-		start := func() (check.Target, func(), error) { return s.benchTarget(c, external, keep, verbose) }
+		start := func() (check.Target, func(), error) { return s.benchTarget(c, plan.Saga, external, keep, verbose) }
 		if split {
 			if o.Keep = keep; o.Temporal == cluster.NoTemporal && plan.Saga == shop.Orchestrated {
 				o.Temporal = cluster.OnSQLite
@@ -81,7 +82,7 @@ all of Holdfast's processes and of each engine.`,
 }
 
 // benchTarget is the Holdfast to measure: the one that was named, or one of its own.
-func (s *session) benchTarget(c *cobra.Command, external, keep, verbose bool) (t check.Target, stop func(), err error) {
+func (s *session) benchTarget(c *cobra.Command, saga shop.SagaStyle, external, keep, verbose bool) (t check.Target, stop func(), err error) {
 	if external {
 		a, err := s.addresses()
 		if err != nil {
@@ -105,7 +106,11 @@ func (s *session) benchTarget(c *cobra.Command, external, keep, verbose bool) (t
 	if verbose {
 		log = s.Err
 	}
-	p, err := check.Start(c.Context(), self, dir, log)
+	var args []string
+	if saga == shop.Orchestrated {
+		args = append(args, "--temporal")
+	}
+	p, err := check.Start(c.Context(), self, dir, log, args...)
 	if err != nil {
 		return t, nil, &exit{code: ExitUnfit, err: err}
 	}

@@ -18,6 +18,7 @@ import (
 	"holdfast/check/chaos"
 	"holdfast/check/cluster"
 	"holdfast/check/engine"
+	"holdfast/shop"
 )
 
 // chaosRest is how long an experiment waits for the outcomes of its orders once its load has ended.
@@ -229,7 +230,7 @@ func (s *session) runChaos(c *cobra.Command, f chaosFlags, list []chaos.Experime
 func (s *session) chaosSystem(c *cobra.Command, f chaosFlags, list []chaos.Experiment) (system chaos.System, on string, stop func(), err error) {
 	switch {
 	case s.url != "":
-		target, stop, err := s.benchTarget(c, true, f.keep, f.verbose)
+		target, stop, err := s.benchTarget(c, shop.Choreographed, true, f.keep, f.verbose)
 		return chaos.Attached{At: target}, "the Holdfast at " + s.url, stop, err
 	case f.split:
 		return s.chaosCluster(c.Context(), f, list)

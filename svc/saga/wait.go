@@ -57,7 +57,7 @@ func (r *orderRun) pause(try *int) error {
 	}
 	wait := pauseMin
 	for range min(*try, 10) - 1 {
-		wait = min(2*wait, pauseMax)
+		wait = min(wait+wait/2, pauseMax)
 	}
 	r.state.NextTry = workflow.Now(r.ctx).Add(wait)
 	ctx, stop := workflow.WithCancel(r.ctx)
