@@ -31,7 +31,7 @@ func Defaults() Config {
 	c := calls.Defaults()
 	// A start takes Temporal a few milliseconds. What more of them at once would only take from the workflows that are
 	// under way, after an outage for so long that starts time out and are told twice.
-	c.Workers, c.UndoWorkers, c.Poll = 4, 4, 250*time.Millisecond
+	c.Workers, c.UndoWorkers = 4, 4
 	return Config{Queue: "holdfast-saga", AskFor: 2 * time.Second, RetryMin: 100 * time.Millisecond, RetryMax: 3 * time.Second,
 		Calls: c, Temporal: policy.OutsideDefaults(), Breaker: policy.OutsideBreaker()}
 }
