@@ -112,6 +112,9 @@ func (s *session) benchTarget(c *cobra.Command, saga shop.SagaStyle, external, k
 	}
 	p, err := check.Start(c.Context(), self, dir, log, args...)
 	if err != nil {
+		if !verbose {
+			err = fmt.Errorf("%w (--verbose shows it)", err)
+		}
 		return t, nil, &exit{code: ExitUnfit, err: err}
 	}
 	return check.Target{URL: p.Addresses.API, Key: p.Key, Addresses: p.Addresses, Process: p}, func() {

@@ -38,10 +38,11 @@ func openPostgres(ctx context.Context, s settings) (*store, error) {
 		if err := makeDatabase(ctx, s.postgres, cfg.DatabaseName); err != nil {
 			return nil, fmt.Errorf("--postgres: database %s: %w", cfg.DatabaseName, err)
 		}
-		if err := migrate(&cfg, "postgresql/v12/"+tables); err != nil {
+		made, err := migrate(&cfg, "postgresql/v12/"+tables)
+		if err != nil {
 			return nil, fmt.Errorf("--postgres: database %s: %w", cfg.DatabaseName, err)
 		}
-		if name == visibilityStore {
+		if made && name == visibilityStore {
 			if err := slimPostgres(ctx, s.postgres, cfg.DatabaseName); err != nil {
 				return nil, fmt.Errorf("--postgres: database %s: %w", cfg.DatabaseName, err)
 			}
@@ -99,7 +100,9 @@ func connect(ctx context.Context, dsn, database string) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, c)
 }
 
-// slimPostgres takes the indexes away that slim does: they are most of what a row that shows a workflow costs.
+// slimPostgres takes the indexes away that slim does: they are most of what a row that shows a workflow costs. It is for
+// tables that were just made. Those that were there may be somebody else's, who searches by them; where this was broken
+// off they stay, and cost what they cost.
 func slimPostgres(ctx context.Context, dsn, database string) error {
 	conn, err := connect(ctx, dsn, database)
 	if err != nil {
@@ -123,17 +126,19 @@ func slimPostgres(ctx context.Context, dsn, database string) error {
 	return nil
 }
 
-// migrate brings the tables to the version that this server wants, from nothing or from an earlier one.
-func migrate(cfg *config.SQL, tables string) error {
+// migrate brings the tables to the version that this server wants, from nothing or from an earlier one. It tells whether
+// there were none.
+func migrate(cfg *config.SQL, tables string) (made bool, err error) {
 	conn, err := toolsql.NewConnection(cfg, log.NewNoopLogger())
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Close()
 	if _, err := conn.ReadSchemaVersion(); err != nil {
 		if err := schema.NewSetupSchemaTask(conn, &schema.SetupConfig{InitialVersion: "0.0"}, log.NewNoopLogger()).Run(); err != nil {
-			return err
+			return false, err
 		}
+		made = true
 	}
-	return schema.NewUpdateSchemaTask(conn, &schema.UpdateConfig{DBName: cfg.DatabaseName, SchemaName: tables}, log.NewNoopLogger()).Run()
+	return made, schema.NewUpdateSchemaTask(conn, &schema.UpdateConfig{DBName: cfg.DatabaseName, SchemaName: tables}, log.NewNoopLogger()).Run()
 }
