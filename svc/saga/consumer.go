@@ -58,9 +58,12 @@ func (s *Service) consume(ctx context.Context, tx *sqldb.Tx, events []shop.Event
 	if err := saveBriefs(ctx, tx, n.briefs); err != nil {
 		return err
 	}
-	// One that waits already says the same, unless it is of before the undo.
-	if err := s.runner.Enqueue(ctx, tx, n.calls...); err != nil {
-		return err
+	for _, c := range n.calls {
+		// One that waits already says the same, unless it is of before the undo. Each alone: where not all of a poll's
+		// can go to a worker at once, the first can.
+		if err := s.runner.Enqueue(ctx, tx, c); err != nil {
+			return err
+		}
 	}
 	return dropBriefs(ctx, tx, n.ended)
 }
