@@ -51,6 +51,12 @@ all of Holdfast's processes and of each engine.`,
 	f.StringVar((*string)(&o.Temporal), "temporal-store", "", "with --split: run a Temporal (needs temporald beside this program: make temporald) that keeps everything in sqlite or postgres; by default in sqlite with --saga orchestrated, and none without")
 	f.BoolVar(&verbose, "verbose", false, "show the log of the Holdfast that was started")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		switch {
+		case plan.Saga != shop.Choreographed && plan.Saga != shop.Orchestrated:
+			return usage("--saga %s: it is %s or %s", plan.Saga, shop.Choreographed, shop.Orchestrated)
+		case plan.Rate <= 0 || plan.Duration <= 0:
+			return usage("--rate and --duration are more than 0")
+		}
 		external = s.url != ""
 		plan.Run = fmt.Sprintf("bench-%d", time.Now().UnixMilli())
 		plan.Progress = func(p check.Progress) {

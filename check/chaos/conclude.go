@@ -33,10 +33,11 @@ func (r *run) counts(ctx context.Context) (n counts) {
 	return counts{psp: psp.Total, carrier: carrier.Total, pspAuthorise: psp.ByOperation["authorise"]}
 }
 
-// conclude brings everything to rest, and looks at the world.
-func (r *run) conclude(ctx context.Context) error {
+// conclude brings everything to rest, and looks at the world. Where asked ends first nothing is looked at: what is on its
+// way would be taken for lost.
+func (r *run) conclude(asked context.Context) error {
 	r.campaign.Say("  the load has ended; waiting until all is at rest")
-	ctx, cancel := context.WithTimeout(ctx, r.campaign.Rest)
+	ctx, cancel := context.WithTimeout(asked, r.campaign.Rest)
 	defer cancel()
 	if err := r.resend(ctx); err != nil {
 		return err
@@ -48,6 +49,9 @@ func (r *run) conclude(ctx context.Context) error {
 	ours := stores.Data != "" || stores.DSN != ""
 	r.rest(ctx, ours)
 	r.result.Drain = time.Since(r.ended)
+	if asked.Err() != nil {
+		return asked.Err()
+	}
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), r.campaign.Rest)
 	defer cancel()
 	w, err := check.Look(ctx, r.api, r.target.Addresses, r.name)

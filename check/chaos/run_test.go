@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 )
@@ -40,6 +41,27 @@ func TestInterrupted(t *testing.T) {
 	}
 	if f := r.Experiments[0].Faults; len(f) != 2 || f[0].To == 0 || f[0].Bites == 0 {
 		t.Errorf("the faults: %+v %+v", f[0], f[1])
+	}
+}
+
+// TestInterruptedAtTheEnd breaks off an experiment while it waits until all is at rest: nothing is judged.
+func TestInterruptedAtTheEnd(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := campaign(t, fakeHoldfast(t, newPart("order-1", "order")))
+	c.Say = func(line string) {
+		if strings.Contains(line, "at rest") {
+			cancel()
+		}
+	}
+	e := Experiment{Name: "broken-off", Load: Load{Rate: 20, Cancels: 2, Reads: 2}, Phases: []Phase{{Name: "calm", For: time.Second}}}
+	r, err := c.Run(ctx, []Experiment{e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Experiments[0]; got.Verdict != Interrupted || len(got.Outcomes) > 0 || len(got.Violations) > 0 {
+		t.Errorf("%s of %v, with %v", got.Verdict, got.Outcomes, got.Violations)
 	}
 }
 
