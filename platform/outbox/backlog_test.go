@@ -16,6 +16,9 @@ func TestBacklogInOutage(t *testing.T) {
 	t.Parallel()
 	db, s := stores.SQLite(t, outbox.Migrations()), newSender()
 	o := newOutbox(t, fast("a"), outbox.Parts{DB: db, Producer: s})
+	if taking := o.Taking(); taking < 1000*time.Hour {
+		t.Errorf("a bus that was never away has taken events for %s", taking)
+	}
 	seen := make(chan time.Duration, 1000)
 	s.hook = func(context.Context, []shop.Event) { seen <- o.Backlog() } // while a try is under way
 	s.set(func(shop.Event) (error, bool) { return shop.E(shop.Unavailable, "test", "no bus"), false })
@@ -33,6 +36,9 @@ func TestBacklogInOutage(t *testing.T) {
 		if backlog := <-seen; backlog != 0 {
 			t.Errorf("the backlog is %s while the bus is down, want 0", backlog)
 		}
+		if taking := o.Taking(); taking != 0 {
+			t.Errorf("a bus that is down has taken events for %s", taking)
+		}
 	}
 	s.set(nil)
 	s.untilArrived(t, "1.1", "2.1")
@@ -43,5 +49,8 @@ func TestBacklogInOutage(t *testing.T) {
 	s.untilArrived(t, "3.1")
 	if backlog := <-seen; backlog <= 0 || backlog > time.Minute {
 		t.Errorf("the backlog of what waited for the bus is %s, want it to count from the bus's return", backlog)
+	}
+	if taking := o.Taking(); taking <= 0 || taking > time.Minute {
+		t.Errorf("a bus that has just come back has taken events for %s", taking)
 	}
 }

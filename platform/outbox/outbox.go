@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -166,10 +167,9 @@ type Outbox struct {
 	blocked   int64     // lanes of ours that wait for a retry or are parked; the relay's own
 	floor     int64     // of the positions to look at, see unsent; the relay's own
 	lookAtAll time.Time // when to look below it; the relay's own
-	out       bool      // the bus takes nothing; the relay's own
-	back      time.Time // when it took something again; the relay's own
 	ready     atomic.Bool
-	lag       atomic.Int64 // see Backlog
+	lag       atomic.Int64              // see Backlog
+	back      atomic.Pointer[time.Time] // when the bus took something again, by our clock; away; nil: it always has
 }
 
 // New makes an outbox; Run sends what is in it.
@@ -312,6 +312,22 @@ func slotOf(key shop.OrderID) int {
 // more is written than can be sent. While the bus does not take events it is 0, and what has waited for
 // the bus counts from its return: that is not because of too much work.
 func (o *Outbox) Backlog() time.Duration { return time.Duration(o.lag.Load()) }
+
+// away is not a time, but that the bus takes nothing.
+var away = new(time.Time)
+
+// Taking is for how long the bus has taken events: 0 while it does not, and the longest time of all where it was never
+// away as far as the relay of this process knows.
+func (o *Outbox) Taking() time.Duration {
+	switch back := o.back.Load(); back {
+	case nil:
+		return math.MaxInt64
+	case away:
+		return 0
+	default:
+		return max(0, o.deps.Clock.Now().Sub(*back))
+	}
+}
 
 // Oldest returns how long the oldest unsent event has waited and how many wait. Events of parked
 // lanes are among them.

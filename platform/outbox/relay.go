@@ -135,6 +135,7 @@ func (o *Outbox) round(ctx context.Context) (more bool, err error) {
 		return false, fmt.Errorf("lease: %w", err)
 	}
 	if len(o.lease.held) == 0 {
+		o.measure(nil, time.Time{})
 		return false, nil
 	}
 	if o.blocked > 0 {
@@ -177,13 +178,13 @@ func (o *Outbox) round(ctx context.Context) (more bool, err error) {
 
 // measure notes how long the oldest of rows has waited, by the database's clock, as far as the bus was there to take
 // it. A bus that is down is tried again and again, and each try may take seconds; it is down until it has taken something.
+// Where nothing waits it is not: another relay may have sent what did.
 func (o *Outbox) measure(rows []row, now time.Time) {
 	lag := time.Duration(0)
-	if len(rows) > 0 && !o.out {
-		lag = max(0, now.Sub(rows[0].event.Time))
-		if !o.back.IsZero() {
-			lag = min(lag, o.deps.Clock.Now().Sub(o.back))
-		}
+	if len(rows) > 0 {
+		lag = min(max(0, now.Sub(rows[0].event.Time)), o.Taking())
+	} else {
+		o.heard(false, true)
 	}
 	o.lag.Store(int64(lag))
 }
@@ -192,10 +193,11 @@ func (o *Outbox) measure(rows []row, now time.Time) {
 func (o *Outbox) heard(outage, took bool) {
 	switch {
 	case outage:
-		o.out = true
+		o.back.Store(away)
 		o.lag.Store(0)
-	case o.out && took:
-		o.out, o.back = false, o.deps.Clock.Now()
+	case took && o.back.Load() == away:
+		now := o.deps.Clock.Now()
+		o.back.Store(&now)
 	}
 }
 

@@ -17,6 +17,7 @@ type row struct {
 	caller shop.Caller
 	rev    int64
 	look   time.Time // when the watchdog looks at it
+	later  time.Time // the watchdog leaves it alone until then
 	dirty  bool      // it has to be written
 	trace  string
 	moved  bool // something that the public sees has changed: it gets a version and an event

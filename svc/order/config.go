@@ -21,7 +21,7 @@ type Config struct {
 
 	WatchEvery   time.Duration `koanf:"watch_every"`   // how often the watchdog looks
 	WatchBatch   int           `koanf:"watch_batch"`   // orders that it takes up each time, at most
-	RedriveAfter time.Duration `koanf:"redrive_after"` // without progress, before an order is driven again
+	RedriveAfter time.Duration `koanf:"redrive_after"` // without progress, before an order is driven again; the bus takes events all that time
 	RedriveMax   time.Duration `koanf:"redrive_max"`   // the wait doubles each time, up to this
 	StuckAfter   time.Duration `koanf:"stuck_after"`   // without progress, before an operator is told
 	HoldMargin   time.Duration `koanf:"hold_margin"`   // before the money's hold ends, when an order that was never dispatched is undone

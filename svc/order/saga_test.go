@@ -16,9 +16,9 @@ import (
 func TestStyle(t *testing.T) {
 	t.Parallel()
 	stores.Each(t, func(t *testing.T, open stores.Open) {
-		cfg := order.Defaults()
-		cfg.Saga.OrchestratedPercent = 50
-		s := newOrdersAt(t, open, fakes.Deps(t), cfg, true)
+		s := newOrdersWith(t, open, fakes.Deps(t), func(cfg *order.Config, parts *order.Parts) {
+			cfg.Saga.OrchestratedPercent, parts.Orchestrates = 50, true
+		})
 		count := map[shop.SagaStyle]int{}
 		for i := range 100 {
 			o, _, err := s.Place(t.Context(), by(strconv.Itoa(i)), command())

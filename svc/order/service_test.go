@@ -45,25 +45,20 @@ type orders struct {
 
 func newOrders(t *testing.T, open stores.Open, deps shop.Deps) *orders {
 	t.Helper()
-	return newOrdersWith(t, open, deps, func(*order.Config) {})
+	return newOrdersWith(t, open, deps, func(*order.Config, *order.Parts) {})
 }
 
-func newOrdersWith(t *testing.T, open stores.Open, deps shop.Deps, change func(*order.Config)) *orders {
-	t.Helper()
-	cfg := order.Defaults()
-	change(&cfg)
-	return newOrdersAt(t, open, deps, cfg, false)
-}
-
-func newOrdersAt(t *testing.T, open stores.Open, deps shop.Deps, cfg order.Config, orchestrates bool) *orders {
+func newOrdersWith(t *testing.T, open stores.Open, deps shop.Deps, change func(*order.Config, *order.Parts)) *orders {
 	t.Helper()
 	migrations, err := order.Migrations()
 	if err != nil {
 		t.Fatal(err)
 	}
 	db := open(t, migrations)
-	s, err := order.New(cfg, order.Parts{DB: db, Outbox: flow.Outbox(t, db, order.Name, deps), Bus: bus.Config{Seeds: []string{"127.0.0.1:1"}, ClientID: "test"},
-		Inventory: catalogue{items: map[shop.SKU]shop.Item{"TEA": {SKU: "TEA", Name: "Tea", UnitPrice: 450, Currency: "EUR"}}}, Rates: flatRate{}, Orchestrates: orchestrates, Deps: deps, Tel: telemetry.Nop()})
+	cfg, parts := order.Defaults(), order.Parts{DB: db, Outbox: flow.Outbox(t, db, order.Name, deps), Bus: bus.Config{Seeds: []string{"127.0.0.1:1"}, ClientID: "test"},
+		Inventory: catalogue{items: map[shop.SKU]shop.Item{"TEA": {SKU: "TEA", Name: "Tea", UnitPrice: 450, Currency: "EUR"}}}, Rates: flatRate{}, Deps: deps, Tel: telemetry.Nop()}
+	change(&cfg, &parts)
+	s, err := order.New(cfg, parts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,82 +294,6 @@ func TestWaitLooksSoon(t *testing.T) {
 	if !slices.Equal(rung, want) {
 		t.Errorf("it looked again after %v, want %v", rung, want)
 	}
-}
-
-// TestWatchdogIsBounded: however many orders wait, no more than a batch are driven again each time. A
-// backlog of 650,000 orders that were all driven again once a minute kept itself alive for ever.
-func TestWatchdogIsBounded(t *testing.T) {
-	t.Parallel()
-	clock := &ticks{left: 2}
-	deps := fakes.Deps(t)
-	deps.Clock = clock
-	s := newOrdersWith(t, stores.SQLiteAt(deps), deps, func(c *order.Config) { c.WatchBatch = 3 })
-	for i := range 10 {
-		s.place(fmt.Sprint("waits", i))
-	}
-	clock.Advance(order.Defaults().RedriveAfter + time.Second)
-	if err := s.Watch(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	driven := 0
-	for _, e := range flow.Events(t, s.db, shop.TopicOrders) {
-		if e.Type == shop.EventOrderRedriven {
-			driven++
-		}
-	}
-	if driven != 2*3 {
-		t.Errorf("%d orders were driven again in 2 looks of 3", driven)
-	}
-}
-
-// TestWatchdog: an order that does not move is driven, shown to an operator, and moves on; one that is
-// never dispatched is undone before its money's hold ends.
-func TestWatchdog(t *testing.T) {
-	t.Parallel()
-	clock := new(fakes.SkewedClock)
-	deps := fakes.Deps(t)
-	deps.Clock = clock
-	s := newOrders(t, stores.SQLiteAt(deps), deps)
-	cfg := order.Defaults()
-	look := func() {
-		t.Helper()
-		if _, err := s.WatchOnce(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
-	said := func(id shop.OrderID, kind shop.EventType, want int) {
-		t.Helper()
-		n := 0
-		for _, e := range flow.Events(t, s.db, shop.TopicOrders) {
-			if e.OrderID == id && e.Type == kind {
-				n++
-			}
-		}
-		if n != want {
-			t.Errorf("%d times %s of %s, want %d", n, kind, id, want)
-		}
-	}
-	silent, held := s.place("silent"), s.place("held")
-	s.take(s.arranged(held.ID, clock.Now().Add(24*time.Hour))...)
-	look()
-	said(silent.ID, shop.EventOrderRedriven, 0)
-	clock.Advance(cfg.RedriveAfter + time.Second)
-	look()
-	look() // not at once again
-	said(silent.ID, shop.EventOrderRedriven, 1)
-	said(held.ID, shop.EventOrderRedriven, 0)
-	clock.Advance(cfg.StuckAfter)
-	look()
-	s.is(silent.ID, shop.NeedsAttention, shop.ReasonStuck)
-	if stuck, err := s.Stuck(t.Context(), 10); err != nil || len(stuck) != 1 || stuck[0].ID != silent.ID {
-		t.Errorf("an operator sees %v %v", stuck, err)
-	}
-	s.take(s.arranged(silent.ID, clock.Now().Add(100*time.Hour))...)
-	s.is(silent.ID, shop.Confirmed, "")
-	clock.Advance(23 * time.Hour)
-	look()
-	s.is(held.ID, shop.Cancelling, shop.ReasonAuthorisationExpiry)
-	s.is(silent.ID, shop.Confirmed, "")
 }
 
 // TestAnyOrder: an order ends up the same whatever the order in which the services' events come, and

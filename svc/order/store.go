@@ -94,14 +94,20 @@ func saveRows(ctx context.Context, tx *sqldb.Tx, cfg Config, list []*row) error 
 	return nil
 }
 
-// lookAt is when the watchdog looks at the order: at its deadline, or earlier where that spares moving the
-// row in the index. What it finds too early it puts back.
+// lookAt is when the watchdog looks at the order: at its deadline or when it has put it off to, or earlier where that
+// spares moving the row in the index. What it finds too early it puts back.
 func (r *row) lookAt(cfg Config) time.Time {
 	at := r.deadline(cfg)
-	if !at.IsZero() && !r.look.IsZero() && r.look.Before(at) {
+	switch {
+	case at.IsZero():
+		return at
+	case r.later.After(at):
+		return r.later
+	case !r.look.IsZero() && r.look.Before(at):
 		return r.look
+	default:
+		return at
 	}
-	return at
 }
 
 // needsOperator is 1 for an order that waits for an operator or does not move.

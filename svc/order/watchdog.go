@@ -15,6 +15,9 @@ import (
 // It takes up a bounded number of orders each time that it looks. Orders wait by the hundred thousand where
 // more were accepted than the saga can carry; each that is driven again makes several events, and without
 // a bound those alone kept the bus busier than it could be, for ever.
+//
+// While the bus takes no events, and until it has taken them for as long as an order may stand still, none is driven
+// again: what was said of it waits in the outbox or in line behind what waited there, and said twice is only more to do.
 func (s *Service) watch(ctx context.Context) error {
 	for s.deps.Clock.Sleep(ctx, s.cfg.WatchEvery) == nil {
 		if _, err := s.watchOnce(ctx); err != nil && ctx.Err() == nil {
@@ -62,7 +65,6 @@ func (b *batch) overdue(r *row) error {
 	if r.Order.Status == shop.Confirmed && !r.DispatchBegun {
 		return b.undo(r, shop.ReasonAuthorisationExpiry, "")
 	}
-	r.Drives++
 	if !r.Stuck && b.now.Sub(r.ProgressAt) >= b.s.cfg.StuckAfter {
 		r.Stuck = true
 		b.s.deps.Log.Warn("an order does not move", "order_id", r.Order.ID, "status", r.Order.Status, "since", r.ProgressAt)
@@ -72,5 +74,10 @@ func (b *batch) overdue(r *row) error {
 			return err
 		}
 	}
+	if wait := b.s.cfg.RedriveAfter - b.s.outbox.Taking(); wait > 0 {
+		r.later = b.now.Add(wait)
+		return nil
+	}
+	r.Drives++
 	return b.redrive(r, "")
 }
