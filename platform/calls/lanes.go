@@ -208,7 +208,7 @@ func (r *Runner[B]) due(ctx context.Context) (kinds []string, err error) {
 	if len(asked) == 0 {
 		return nil, nil
 	}
-	err = r.db.View(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	err = r.db.Read(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		now, err := tx.Now(ctx)
 		if err != nil {
 			return err

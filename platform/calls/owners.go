@@ -146,7 +146,7 @@ func (r *Runner[B]) inherit(ctx context.Context) (next time.Duration, err error)
 		next = sqldb.FromMicros(first).Sub(now)
 		return err
 	}
-	if err := r.db.View(ctx, look); err != nil || dead+far == 0 {
+	if err := r.db.Read(ctx, look); err != nil || dead+far == 0 {
 		return next, err
 	}
 	return next, r.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {

@@ -33,6 +33,7 @@ type provider struct {
 	done  map[string]string // key to the status of the operation
 	posts map[string]int    // kind to the requests that came
 	asked int               // questions for an operation
+	late  int               // after how many of them an authorisation arrives that was sent long ago; 0: none does
 	spoil func(kind string, n int) (act bool, status int)
 }
 
@@ -42,7 +43,9 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if key, ok := strings.CutPrefix(r.URL.Path, "/v1/operations/"); ok {
-		p.asked++
+		if p.asked++; p.late > 0 && p.asked > p.late {
+			p.done[string(id)+":authorise"] = "succeeded"
+		}
 		status, ok := p.done[key]
 		if !ok {
 			w.WriteHeader(http.StatusNotFound)
@@ -165,6 +168,19 @@ func (s *pay) take(kind shop.EventType) {
 	}
 }
 
+// hears has the provider say by a webhook that it did an operation.
+func (s *pay) hears(kind string) {
+	s.t.Helper()
+	data, err := json.Marshal(map[string]any{"key": string(id) + ":" + kind, "kind": kind, "status": "succeeded",
+		"authorisation": map[string]any{"id": "auth_1", "amount": 1400, "currency": "EUR", "reference": id}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.ProviderWebhook(s.t.Context(), shop.Webhook{ID: "msg_1", Type: kind + ".succeeded", Data: data}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // balanced asserts that both sides of the service's ledger add up, and to what.
 func (s *pay) balanced(status shop.PaymentStatus, sales shop.Amount) {
 	s.t.Helper()
@@ -218,6 +234,85 @@ func TestUndoneMeanwhile(t *testing.T) {
 	})
 }
 
+// TestUndoneInDoubt: that the provider does not know an authorisation, or fails, does not say that a request which was
+// sent before it does not arrive later: only an attempt that has its outcome does. Of an order that was cancelled
+// meanwhile no hold is left.
+func TestUndoneInDoubt(t *testing.T) {
+	for name, answers := range map[string][]answer{
+		"it arrives when the next has failed": {{false, 0}, {true, http.StatusInternalServerError}},
+		"it was done, and failed to say so":   {{true, http.StatusInternalServerError}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spoil := func(kind string, n int) (bool, int) {
+				if kind == "authorise" && n <= len(answers) {
+					return answers[n-1].act, answers[n-1].status
+				}
+				return true, http.StatusCreated
+			}
+			each(t, spoil, func(t *testing.T, s *pay) {
+				s.take(shop.EventStockReserved)
+				s.take(shop.EventShipmentCancelled)
+				s.run()
+				s.says(shop.EventPaymentVoided)
+				s.balanced(shop.PaymentVoided, 0)
+				s.provider.did(t, "void", 1)
+			})
+		})
+	}
+}
+
+// TestSuccessAfterCancel: the provider says that it never did it, the order is closed, and then a webhook says that it
+// did after all: the money goes back.
+func TestSuccessAfterCancel(t *testing.T) {
+	each(t, func(kind string, _ int) (bool, int) {
+		if kind == "authorise" {
+			return false, http.StatusInternalServerError
+		}
+		return true, http.StatusCreated
+	}, func(t *testing.T, s *pay) {
+		s.take(shop.EventStockReserved)
+		s.take(shop.EventShipmentCancelled)
+		s.run()
+		s.says(shop.EventPaymentCancelled)
+		s.provider.did(t, "authorise", 1)
+		s.hears("authorise")
+		s.says(shop.EventPaymentCancelled, shop.EventPaymentVoided)
+		s.balanced(shop.PaymentVoided, 0)
+	})
+}
+
+// answer is whether a request is acted on, and its status.
+type answer struct {
+	act    bool
+	status int
+}
+
+// TestArrivesLate: no authorisation is given up on the word of a provider that does not know it yet.
+func TestArrivesLate(t *testing.T) {
+	each(t, func(kind string, _ int) (bool, int) {
+		if kind == "authorise" {
+			return false, 0
+		}
+		return true, http.StatusCreated
+	}, func(t *testing.T, s *pay) {
+		s.provider.late = 4 // the attempts' own questions, and the first after the last of them
+		s.take(shop.EventStockReserved)
+		s.run()
+		s.says(shop.EventPaymentAuthorised)
+		s.provider.did(t, "authorise", 4) // the first, and as many as may fail
+	})
+}
+
+// TestNeverArrives: what is not known long after the last attempt is given up.
+func TestNeverArrives(t *testing.T) {
+	each(t, func(string, int) (bool, int) { return false, 0 }, func(t *testing.T, s *pay) {
+		s.take(shop.EventStockReserved)
+		s.run()
+		s.says(shop.EventPaymentDeclined)
+		s.provider.did(t, "authorise", 4)
+	})
+}
+
 func TestUndoneBefore(t *testing.T) {
 	each(t, nil, func(t *testing.T, s *pay) {
 		s.run()
@@ -243,15 +338,8 @@ func TestSuccessAfterGivingUp(t *testing.T) {
 		s.take(shop.EventStockReserved)
 		s.says(shop.EventPaymentDeclined)
 		s.provider.did(t, "authorise", 3)
-		data, err := json.Marshal(map[string]any{"key": string(id) + ":authorise", "kind": "authorise", "status": "succeeded",
-			"authorisation": map[string]any{"id": "auth_1", "amount": 1400, "currency": "EUR", "reference": id}})
-		if err != nil {
-			t.Fatal(err)
-		}
 		for range 2 {
-			if err := s.ProviderWebhook(t.Context(), shop.Webhook{ID: "msg_1", Type: "authorisation.succeeded", Data: data}); err != nil {
-				t.Fatal(err)
-			}
+			s.hears("authorise")
 		}
 		s.says(shop.EventPaymentDeclined, shop.EventPaymentVoided)
 		s.provider.did(t, "void", 1)

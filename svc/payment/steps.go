@@ -135,7 +135,7 @@ func (b *batch) giveBack(p *payment, traceParent string) error {
 // the webhook may all bring it.
 func (b *batch) succeeded(p *payment, c calls.Call, r request, doc authorisation) error {
 	switch {
-	case c.Kind == opAuthorise && (p.Status == authorising || p.Status == shop.PaymentDeclined && p.Authorised == 0):
+	case c.Kind == opAuthorise && (p.Status == authorising || p.Authorised == 0 && p.Amount > 0 && (p.Status == shop.PaymentDeclined || p.Status == shop.PaymentCancelled)):
 		return b.authorised(p, c, r, doc)
 	case c.Kind == opCapture && (p.Status == capturing || p.Status == shop.PaymentNeedsAttention):
 		b.book(c.Key, p, doc.Captured, "holds_owed", "holds")
@@ -159,7 +159,7 @@ func (b *batch) succeeded(p *payment, c calls.Call, r request, doc authorisation
 // authorised applies the provider's hold, or gives it back where the order is being undone or was
 // given up before the provider's success became known.
 func (b *batch) authorised(p *payment, c calls.Call, r request, doc authorisation) error {
-	late := p.Status == shop.PaymentDeclined
+	late := p.Status != authorising
 	p.Reference, p.Authorised, p.Captured, p.HoldExpiresAt = doc.ID, doc.Amount, doc.Captured, doc.ExpiresAt
 	b.book(c.Key, p, doc.Amount, "holds", "holds_owed")
 	if doc.Captured > 0 {

@@ -37,24 +37,31 @@ func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result[*batch
 				Outcome: outcome, Code: v.code, Reference: v.doc.ID, TraceID: telemetry.TraceID(c.TraceParent)})
 		}
 	}
-	if c.Kind == opSchedule && !c.Unknown && s.undone(ctx, c) {
+	undone := c.Kind == opSchedule && !c.Unknown && s.undone(ctx, c)
+	if c.Unknown || undone && c.Attempts > 0 {
+		v := s.ask(ctx, c)
+		note("query:"+c.Kind, v)
+		switch {
+		case v.outcome != calls.Refused:
+			return s.conclude(c, v, res, true)
+		case c.Unknown && c.Failures > s.limit(c.Kind):
+			return s.giveUp(c, res)
+		case c.Unknown && c.Failures == s.limit(c.Kind):
+			return s.inDoubt(res)
+		}
+	}
+	if undone {
 		res.Settle = settleWith(c, func(b *batch, sh *shipment) error { return b.neverAsked(sh, c) })
 		return res
 	}
-	lastTry := c.Failures+1 >= s.limit(c.Kind)
-	denied := false // the carrier says that an attempt without an answer did nothing
-	if c.Unknown {
-		v := s.ask(ctx, c)
-		note("query:"+c.Kind, v)
-		if v.outcome != calls.Refused {
-			return s.conclude(c, v, res, true)
-		}
-		denied = true
-	}
 	v := s.do(ctx, c, r)
 	note(c.Kind, v)
-	res.Failed = v.outcome == calls.Failed || denied && v.outcome == calls.Lost
-	if res.Failed && lastTry || v.outcome == calls.Refused {
+	res.Failed = v.outcome == calls.Failed || c.Unknown && v.outcome == calls.Lost
+	lastTry := res.Failed && c.Failures+1 >= s.limit(c.Kind)
+	switch {
+	case lastTry && c.Unknown:
+		return s.inDoubt(res)
+	case lastTry || v.outcome == calls.Refused:
 		// Before giving up, the carrier's own word: the failure may have been the answer's alone.
 		asked := s.ask(ctx, c)
 		note("query:"+c.Kind, asked)
@@ -66,6 +73,14 @@ func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result[*batch
 	return s.conclude(c, v, res, false)
 }
 
+// inDoubt has the carrier asked again after a while instead of giving up. It does not know the operation, but what was
+// sent and not answered may still be on its way: a carrier that hung answers questions before it has done all that came
+// meanwhile. After two such answers it is given up.
+func (s *Service) inDoubt(res calls.Result[*batch]) calls.Result[*batch] {
+	res.Failed, res.Unknown, res.RetryIn = true, true, s.cfg.RetryMax
+	return res
+}
+
 func (s *Service) limit(kind string) int {
 	if kind == opSchedule {
 		return s.cfg.ScheduleFailures
@@ -74,7 +89,8 @@ func (s *Service) limit(kind string) int {
 }
 
 // conclude turns a verdict into an outcome or another try. queried tells that v is the answer to a
-// question, whose own failure leaves the operation as unknown as it was.
+// question, whose own failure leaves the operation as unknown as it was. What was unknown stays so until an attempt has
+// its outcome: that the other side does not know it says nothing of a request that is still on its way.
 func (s *Service) conclude(c calls.Call, v verdict, res calls.Result[*batch], queried bool) calls.Result[*batch] {
 	if v.outcome == calls.Succeeded {
 		res.Settle = settleWith(c, func(b *batch, sh *shipment) error {
@@ -94,7 +110,7 @@ func (s *Service) conclude(c calls.Call, v verdict, res calls.Result[*batch], qu
 	}
 	res.RetryIn = max(s.backoff().Delay(c.Attempts+1, 0, s.deps.Rand.Float64), v.retryAfter)
 	res.Rejected = v.outcome == calls.Rejected
-	res.Unknown = queried || v.outcome == calls.Lost || v.outcome == calls.Busy
+	res.Unknown = c.Unknown || !queried && (v.outcome == calls.Lost || v.outcome == calls.Busy)
 	return res
 }
 

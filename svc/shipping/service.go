@@ -212,7 +212,7 @@ func (s *Service) learn(ctx context.Context, id shop.OrderID, doc parcel) (state
 	if state, err = s.reading.Do(ctx, id); err != nil {
 		return "", err
 	}
-	if state != scheduling && state != shop.ShipmentRejected {
+	if state != scheduling && state != shop.ShipmentRejected && state != shop.ShipmentCancelled {
 		return state, nil
 	}
 	err = s.db.Update(ctx, func(ctx context.Context, tx *sqldb.Tx) error {

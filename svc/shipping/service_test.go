@@ -202,6 +202,11 @@ func TestUndone(t *testing.T) {
 		s.take(shop.EventOrderRedriven, true) // its answer comes after whatever was begun
 		s.says(shop.EventShipmentCancelled, shop.EventShipmentCancelled)
 		s.did("schedule", 0)
+		if err := s.collect(); shop.KindOf(err) != shop.Conflict { // whatever brought that about
+			t.Errorf("it may leave: %v", err)
+		}
+		s.says(shop.EventShipmentCancelled, shop.EventShipmentCancelled, shop.EventShipmentCancelled)
+		s.did("cancel", 1)
 	})
 }
 
@@ -211,6 +216,59 @@ func TestUndoneMeanwhile(t *testing.T) {
 		s.take(shop.EventOrderUndoRequested, true)
 		s.run()
 		s.says(shop.EventShipmentCancelled)
+		s.did("cancel", 1)
+	})
+}
+
+// TestUndoneInDoubt: that the carrier does not know a parcel, or fails, does not say that a request which was sent
+// before it does not arrive later: only an attempt that has its outcome does. Of an order that was cancelled meanwhile
+// no parcel is left.
+func TestUndoneInDoubt(t *testing.T) {
+	for name, answers := range map[string][]answer{
+		"it arrives when the next has failed": {{false, 0}, {true, http.StatusInternalServerError}},
+		"it was done, and failed to say so":   {{true, http.StatusInternalServerError}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spoil := func(kind string, n int) (bool, int) {
+				if kind == "schedule" && n <= len(answers) {
+					return answers[n-1].act, answers[n-1].status
+				}
+				return true, http.StatusOK
+			}
+			each(t, spoil, func(t *testing.T, s *ship) {
+				s.take(shop.EventPaymentAuthorised, false)
+				s.take(shop.EventOrderUndoRequested, true)
+				s.run()
+				s.says(shop.EventShipmentCancelled)
+				s.did("cancel", 1)
+			})
+		})
+	}
+}
+
+// answer is whether a request is acted on, and its status.
+type answer struct {
+	act    bool
+	status int
+}
+
+// TestNeverArrives: what is not known long after the last attempt is given up. A parcel of it that the carrier comes for
+// all the same must not leave, and is cancelled.
+func TestNeverArrives(t *testing.T) {
+	each(t, func(kind string, _ int) (bool, int) {
+		if kind == "cancel" {
+			return true, http.StatusOK
+		}
+		return false, 0
+	}, func(t *testing.T, s *ship) {
+		s.take(shop.EventPaymentAuthorised, false)
+		s.run()
+		s.says(shop.EventShipmentRejected)
+		s.did("schedule", 4)
+		if err := s.collect(); shop.KindOf(err) != shop.Conflict {
+			t.Errorf("it may leave: %v", err)
+		}
+		s.says(shop.EventShipmentRejected, shop.EventShipmentCancelled)
 		s.did("cancel", 1)
 	})
 }
