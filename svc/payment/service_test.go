@@ -240,6 +240,7 @@ func TestUndoneMeanwhile(t *testing.T) {
 func TestUndoneInDoubt(t *testing.T) {
 	for name, answers := range map[string][]answer{
 		"it arrives when the next has failed": {{false, 0}, {true, http.StatusInternalServerError}},
+		"it has not when the next has failed": {{false, 0}, {false, http.StatusInternalServerError}},
 		"it was done, and failed to say so":   {{true, http.StatusInternalServerError}},
 	} {
 		t.Run(name, func(t *testing.T) {

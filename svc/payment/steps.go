@@ -159,7 +159,7 @@ func (b *batch) succeeded(p *payment, c calls.Call, r request, doc authorisation
 // authorised applies the provider's hold, or gives it back where the order is being undone or was
 // given up before the provider's success became known.
 func (b *batch) authorised(p *payment, c calls.Call, r request, doc authorisation) error {
-	late := p.Status != authorising
+	late := p.Status == shop.PaymentDeclined || p.Status == shop.PaymentCancelled
 	p.Reference, p.Authorised, p.Captured, p.HoldExpiresAt = doc.ID, doc.Amount, doc.Captured, doc.ExpiresAt
 	b.book(c.Key, p, doc.Amount, "holds", "holds_owed")
 	if doc.Captured > 0 {

@@ -142,3 +142,6 @@ func (h *host) waitRunning() {
 		time.Sleep(wait)
 	}
 }
+
+// hungSince tells whether the host did nothing for some time after t.
+func (h *host) hungSince(t time.Time) bool { return h.hangs.Load() > t.UnixNano() }

@@ -26,7 +26,7 @@ var mutants = []mutant{
 	{"a payment whose answer did not come is asked for again as a new one, and nobody asks", "svc/payment/provider.go",
 		"a = s.provider.Post(ctx, c.Kind, \"/v1/authorisations\", c.Key, map", "a = s.provider.Post(ctx, c.Kind, \"/v1/authorisations\", c.Key+string(rune('a'+c.Attempts)), map", []string{"I4", "I6"}},
 	{"an answer that was lost is taken for a no", "svc/payment/perform.go",
-		"	if res.Failed && lastTry || v.outcome == calls.Refused {", "	if v.outcome == calls.Lost {\n\t\treturn s.giveUp(c, v, res)\n\t}\n\tif res.Failed && lastTry || v.outcome == calls.Refused {", []string{"I6"}},
+		"	switch {\n\tcase lastTry && c.Unknown:", "	if v.outcome == calls.Lost {\n\t\treturn s.giveUp(c, v, res)\n\t}\n\tswitch {\n\tcase lastTry && c.Unknown:", []string{"I6"}},
 	{"a payment that was closed before it was asked for leaves no tombstone", "svc/payment/steps.go",
 		"p.undo, p.saga = true, saga\n\t\treturn b.emit(p, traceParent, nil)", "p.undo, p.saga = true, saga\n\t\tdelete(b.payments, id)\n\t\treturn b.emit(p, traceParent, nil)", []string{"I6", "I12"}},
 	{"a stock reservation that was released before it was made leaves no tombstone", "svc/inventory/consumer.go",
