@@ -135,7 +135,7 @@ func (o *Outbox) round(ctx context.Context) (more bool, err error) {
 		return false, fmt.Errorf("lease: %w", err)
 	}
 	if len(o.lease.held) == 0 {
-		o.measure(nil, time.Time{})
+		o.lag.Store(0)
 		return false, nil
 	}
 	if o.blocked > 0 {
@@ -178,7 +178,7 @@ func (o *Outbox) round(ctx context.Context) (more bool, err error) {
 
 // measure notes how long the oldest of rows has waited, by the database's clock, as far as the bus was there to take
 // it. A bus that is down is tried again and again, and each try may take seconds; it is down until it has taken something.
-// Where nothing waits it is not: another relay may have sent what did.
+// Where nothing of our keys waits any more it is not: another relay may have sent what did.
 func (o *Outbox) measure(rows []row, now time.Time) {
 	lag := time.Duration(0)
 	if len(rows) > 0 {
