@@ -50,6 +50,19 @@ func (o *Outbox) block(ctx context.Context, tx *sqldb.Tx, failed []failure) erro
 	return nil
 }
 
+// lookAtBlocked counts the blocked lanes of held, and forgets what is blocked no more: a relay that lost its lease in the
+// middle of a batch may have blocked what another has sent.
+func lookAtBlocked(ctx context.Context, tx *sqldb.Tx, held []int) (n int64, err error) {
+	if err := tx.QueryRow(ctx, `SELECT count(*) FROM outbox_blocked`).Scan(&n); err != nil || n == 0 {
+		return n, err
+	}
+	_, err = tx.Exec(ctx, `DELETE FROM outbox_blocked WHERE NOT EXISTS (SELECT 1 FROM outbox_unsent u WHERE u.pos = outbox_blocked.pos)`)
+	if err != nil {
+		return 0, err
+	}
+	return countBlocked(ctx, tx, held)
+}
+
 func countBlocked(ctx context.Context, tx *sqldb.Tx, held []int) (n int64, err error) {
 	args := make([]any, len(held))
 	for i, s := range held {

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -32,18 +33,15 @@ func (o *Outbox) holdLease(ctx context.Context) error {
 		if held, relays, err = o.takeSlots(ctx, tx); err != nil || len(held) == 0 {
 			return err
 		}
-		// A relay that lost its lease in the middle of a batch may have blocked what another has sent.
-		_, err = tx.Exec(ctx, `DELETE FROM outbox_blocked WHERE NOT EXISTS (SELECT 1 FROM outbox_unsent u WHERE u.pos = outbox_blocked.pos)`)
-		if err != nil {
-			return err
-		}
-		blocked, err = countBlocked(ctx, tx, held)
+		blocked, err = lookAtBlocked(ctx, tx, held)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	o.lookAtAll = time.Time{} // there may be slots of another
+	if !slices.Equal(held, o.lease.held) {
+		o.lookAtAll = time.Time{} // there may be slots of another
+	}
 	o.lease = lease{held: held, relays: relays.alive + 1, until: begun.Add(o.cfg.Lease * 4 / 5), renew: begun.Add(min(o.cfg.Lease/4, relays.first))}
 	o.blocked = blocked
 	return nil
@@ -64,11 +62,8 @@ func (o *Outbox) takeSlots(ctx context.Context, tx *sqldb.Tx) (mine []int, relay
 		return nil, relays, err
 	}
 	// First of all, since it is also what lets one relay at a time do this.
-	mine, free, err := o.lookAtSlots(ctx, tx, sqldb.Micros(now))
+	mine, free, err := o.lookAtSlots(ctx, tx, now)
 	if err != nil {
-		return nil, relays, err
-	}
-	if err := clamp(ctx, tx, sqldb.Micros(now.Add(maxLease))); err != nil {
 		return nil, relays, err
 	}
 	until := sqldb.Micros(now.Add(o.cfg.Lease))
@@ -87,15 +82,12 @@ func (o *Outbox) takeSlots(ctx context.Context, tx *sqldb.Tx) (mine []int, relay
 	return mine, relays, setSlots(ctx, tx, mine, o.cfg.Owner, until)
 }
 
-// clamp shortens the leases that are longer than any may be: the clock was ahead when they were written, and has been
-// put right since. A relay that is alive renews its own before the end all the same.
-func clamp(ctx context.Context, tx *sqldb.Tx, latest int64) error {
-	for _, table := range []string{"outbox_slots", "outbox_relays"} {
-		if _, err := tx.Exec(ctx, `UPDATE `+table+` SET until = ? WHERE until > ?`, latest, latest); err != nil {
-			return err
-		}
-	}
-	return nil
+// clamp shortens the leases in a table that are longer than any may be: the clock was ahead when they were written, and
+// has been put right since. A relay that is alive renews its own before the end all the same.
+func clamp(ctx context.Context, tx *sqldb.Tx, table string, now time.Time) error {
+	latest := sqldb.Micros(now.Add(maxLease))
+	_, err := tx.Exec(ctx, `UPDATE `+table+` SET until = ? WHERE until > ?`, latest, latest)
+	return err
 }
 
 // register gives a sign of life, forgets the relays that gave none in time, and tells which others there are.
@@ -105,21 +97,48 @@ func (o *Outbox) register(ctx context.Context, tx *sqldb.Tx, now time.Time, unti
 	if err != nil {
 		return found, err
 	}
-	if _, err := tx.Exec(ctx, `DELETE FROM outbox_relays WHERE until <= ?`, sqldb.Micros(now)); err != nil {
+	rows, err := tx.Query(ctx, `SELECT until FROM outbox_relays WHERE owner <> ?`, o.cfg.Owner)
+	if err != nil {
 		return found, err
 	}
-	var first int64
-	err = tx.QueryRow(ctx, `SELECT count(*), COALESCE(min(until), ?) FROM outbox_relays WHERE owner <> ?`, until, o.cfg.Owner).Scan(&found.alive, &first)
+	defer rows.Close()
+	first, latest, gone, far := until, sqldb.Micros(now.Add(maxLease)), false, false
+	for rows.Next() {
+		var other int64
+		if err := rows.Scan(&other); err != nil {
+			return found, err
+		}
+		if other <= sqldb.Micros(now) {
+			gone = true
+			continue
+		}
+		found.alive++
+		far = far || other > latest
+		first = min(first, other)
+	}
 	found.first = sqldb.FromMicros(first).Sub(now)
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return found, err
+	}
+	if far {
+		if err := clamp(ctx, tx, "outbox_relays", now); err != nil {
+			return found, err
+		}
+	}
+	if gone {
+		_, err = tx.Exec(ctx, `DELETE FROM outbox_relays WHERE until <= ?`, sqldb.Micros(now))
+	}
 	return found, err
 }
 
-func (o *Outbox) lookAtSlots(ctx context.Context, tx *sqldb.Tx, now int64) (mine, free []int, err error) {
+// lookAtSlots tells which slots are this relay's and which are nobody's.
+func (o *Outbox) lookAtSlots(ctx context.Context, tx *sqldb.Tx, now time.Time) (mine, free []int, err error) {
 	rows, err := tx.Query(ctx, `SELECT slot, owner, until FROM outbox_slots ORDER BY slot FOR UPDATE`)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer rows.Close()
+	latest, far := sqldb.Micros(now.Add(maxLease)), false
 	for rows.Next() {
 		var slot int
 		var owner string
@@ -127,14 +146,18 @@ func (o *Outbox) lookAtSlots(ctx context.Context, tx *sqldb.Tx, now int64) (mine
 		if err := rows.Scan(&slot, &owner, &until); err != nil {
 			return nil, nil, err
 		}
+		far = far || until > latest
 		switch {
 		case owner == o.cfg.Owner:
 			mine = append(mine, slot)
-		case until <= now:
+		case until <= sqldb.Micros(now):
 			free = append(free, slot)
 		}
 	}
-	return mine, free, rows.Err()
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil || !far {
+		return mine, free, err
+	}
+	return mine, free, clamp(ctx, tx, "outbox_slots", now)
 }
 
 func setSlots(ctx context.Context, tx *sqldb.Tx, which []int, owner string, until int64) error {

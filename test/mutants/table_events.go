@@ -47,7 +47,7 @@ func events() []Mutant {
 			Edits: edit(relayFile, "		d := depth[r.lane()]\n", "		d := 0\n"),
 			Check: unit("platform/outbox", "^TestOneUnacknowledgedPerLane$", "two events of")},
 		{Name: "slots-of-others", Proves: "I12", Breaks: "a relay takes the keys of another one that is alive",
-			Edits: edit("platform/outbox/lease.go", "		case until <= now:\n", "		case until <= now || owner != \"\":\n"),
+			Edits: edit("platform/outbox/lease.go", "		case until <= sqldb.Micros(now):\n", "		case until <= sqldb.Micros(now) || owner != \"\":\n"),
 			Check: unit("platform/outbox", "^TestTwoRelaysShare$", "")},
 		{Name: "no-replay", Proves: "I13", Breaks: "what the bus has lost is not sent again",
 			Edits: edit(relayFile, "		_, err := o.Replay(ctx)\n		return err\n", "		return nil\n"),
