@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -86,6 +87,7 @@ func (s *session) chaosRun() *cobra.Command {
 embedded engines, or with --split a process for each replica of a service, on a PostgreSQL, a Kafka and a Temporal
 of its own. "all" is every experiment that runs there, "some" is --count of them and "pairs" --count pairs of
 faults, which the seed draws. "cells" is every single fault of every part and way, with --safety and --split.
+A NAME may be a pattern, as 'kill-*' or 'cell-payment>*': those that match and can be run.
 With --url it is the Holdfast of the data directory: its simulators are made to fail, which is what everybody
 who uses it will feel.
 
@@ -94,7 +96,7 @@ and the ledgers of the outside parties are checked. Ctrl-C heals everything, and
 
 Exit code 3 where not every hypothesis held, with --safety only where something was lost or done twice, or not shown;
 4 where something that they need is not there, which "all" and "some" pass over. docs/chaos.md explains the report.`,
-		Example: "  holdfast chaos run psp-errors poison\n  holdfast chaos run all --split --report report\n  holdfast chaos run pairs --split --count 10 --seed 42",
+		Example: "  holdfast chaos run psp-errors poison\n  holdfast chaos run all --split --report report\n  holdfast chaos run 'kill-*' --split\n  holdfast chaos run pairs --split --count 10 --seed 42",
 	}
 	c.Flags().DurationVar(&f.length, "length", 0, "how long each fault lasts; by default as long as each is meant to, which is 12s or 1m")
 	c.Flags().Uint64Var(&f.seed, "seed", 0, "repeats what a run has drawn; by default drawn itself, and printed")
@@ -149,11 +151,11 @@ func (f chaosFlags) chosen(names []string) (list []chaos.Experiment, err error) 
 		case singleFaults:
 			list = append(list, f.cells()...)
 		default:
-			e, err := f.named(known, name)
+			found, err := f.named(known, name)
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, e)
+			list = append(list, found...)
 		}
 	}
 	slices.SortStableFunc(list, func(a, b chaos.Experiment) int { // those on a disk of their own come last
@@ -168,20 +170,27 @@ func (f chaosFlags) chosen(names []string) (list []chaos.Experiment, err error) 
 	return list, nil
 }
 
-// named is the experiment of a name.
-func (f chaosFlags) named(known []chaos.Experiment, name string) (e chaos.Experiment, err error) {
+// named is the experiment of a name, or those that match a pattern and can be run here.
+func (f chaosFlags) named(known []chaos.Experiment, name string) ([]chaos.Experiment, error) {
 	i := slices.IndexFunc(known, func(e chaos.Experiment) bool { return e.Name == name })
 	if i < 0 {
-		return e, usage("there is no experiment %q; see holdfast chaos list", name)
+		matching := slices.DeleteFunc(f.possible(known), func(e chaos.Experiment) bool {
+			matches, err := path.Match(name, e.Name)
+			return !matches || err != nil
+		})
+		if len(matching) == 0 {
+			return nil, usage("there is no experiment %q; see holdfast chaos list", name)
+		}
+		return matching, nil
 	}
-	e = known[i]
+	e := known[i]
 	if !e.Runs(f.where()) {
-		return e, usage("%s runs on %s: give --split for that, or leave it out for up", name, e.Where)
+		return nil, usage("%s runs on %s: give --split for that, or leave it out for up", name, e.Where)
 	}
 	if err := (machine{}).lacks(e.Needs); err != nil {
-		return e, &exit{code: ExitUnfit, err: fmt.Errorf("%s: %w", name, err)}
+		return nil, &exit{code: ExitUnfit, err: fmt.Errorf("%s: %w", name, err)}
 	}
-	return e, nil
+	return []chaos.Experiment{e}, nil
 }
 
 // possible are the experiments that can be run here.

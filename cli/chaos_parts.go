@@ -34,7 +34,14 @@ func (f chaosFlags) parts(list []chaos.Experiment) (parts [][]chaos.Experiment) 
 
 // repeat is the command that draws the same again.
 func (f chaosFlags) repeat(args []string) string {
-	again := fmt.Sprintf("holdfast chaos run %s --seed %d", strings.Join(args, " "), f.seed)
+	again := "holdfast chaos run"
+	for _, name := range args {
+		if strings.ContainsAny(name, ">*?[") {
+			name = "'" + name + "'"
+		}
+		again += " " + name
+	}
+	again += fmt.Sprintf(" --seed %d", f.seed)
 	if f.length > 0 {
 		again += fmt.Sprintf(" --length %s", f.length)
 	}

@@ -59,6 +59,32 @@ func TestParts(t *testing.T) {
 	}
 }
 
+// TestPattern: a pattern is every experiment that it matches and that runs there, and a name that is one is itself.
+func TestPattern(t *testing.T) {
+	for _, c := range []struct {
+		flags chaosFlags
+		name  string
+		want  []string
+	}{
+		{chaosFlags{split: true}, "kill-[op]*", []string{"kill-order", "kill-payment"}},
+		{chaosFlags{}, "kill-*", []string{"kill-all"}},
+		{chaosFlags{split: true}, "cell-payment>psp-*-lost", []string{"cell-payment>psp-request-lost", "cell-payment>psp-answer-lost"}},
+		{chaosFlags{split: true}, "kill-nobody*", nil},
+	} {
+		list, err := c.flags.chosen([]string{c.name})
+		var got []string
+		for _, e := range list {
+			got = append(got, e.Name)
+		}
+		if !slices.Equal(got, c.want) || (err == nil) == (c.want == nil) {
+			t.Errorf("%s: %q %v, want %q", c.name, got, err, c.want)
+		}
+	}
+	if got, want := (chaosFlags{seed: 7}).repeat([]string{"poison", "cell-payment>*"}), "holdfast chaos run poison 'cell-payment>*' --seed 7"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // TestMissing: what is not there is said, with what to do about it. There is no bin/holdfastd-faultclock beside a test.
 func TestMissing(t *testing.T) {
 	_, err := chaosFlags{split: true}.chosen([]string{"clock-back-order"})

@@ -38,7 +38,7 @@ func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result[*batch
 		}
 	}
 	undone := c.Kind == opAuthorise && !c.Unknown && s.undone(ctx, c)
-	if c.Unknown || undone && c.Attempts > 0 {
+	if c.Unknown || undone && c.Failures > 0 {
 		v := s.ask(ctx, c)
 		note("query:"+c.Kind, v)
 		switch {

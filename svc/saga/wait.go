@@ -56,8 +56,8 @@ func (r *orderRun) pause(try *int) error {
 		return workflow.NewContinueAsNewError(r.ctx, WorkflowName, Input{OrderID: r.in.OrderID, Undo: r.undoAsked})
 	}
 	wait := pauseMin
-	for range min(*try, 10) - 1 {
-		wait = min(wait+wait/2, pauseMax)
+	for range min(*try, 20) - 1 {
+		wait = min(wait+wait/4, pauseMax)
 	}
 	r.state.NextTry = workflow.Now(r.ctx).Add(wait)
 	ctx, stop := workflow.WithCancel(r.ctx)

@@ -72,8 +72,8 @@ func steps() []step {
 const (
 	// localTimeout is for one question to a service: a workflow task takes 10 s at most.
 	localTimeout = 8 * time.Second
-	// pauseMin and pauseMax bound the wait before a step that is pending is asked for again. It grows by half each time:
-	// what waited through an outage goes on within a third of the outage's time, and a run costs Temporal little meanwhile.
+	// pauseMin and pauseMax bound the wait before a step that is pending is asked for again. It grows by a quarter each time:
+	// what waited through an outage goes on within a fifth of the outage's time, and a run costs Temporal little meanwhile.
 	pauseMin = time.Second
 	pauseMax = 30 * time.Second
 	// patience is how often an undo that is parked is asked for again after a redrive: the same event has
