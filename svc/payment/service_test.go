@@ -288,20 +288,28 @@ type answer struct {
 	status int
 }
 
-// TestArrivesLate: no authorisation is given up on the word of a provider that does not know it yet.
+// TestArrivesLate: no authorisation is given up on the word of a provider that does not know it yet, nor because it refuses
+// the same request when that is sent again.
 func TestArrivesLate(t *testing.T) {
-	each(t, func(kind string, _ int) (bool, int) {
-		if kind == "authorise" {
-			return false, 0
-		}
-		return true, http.StatusCreated
-	}, func(t *testing.T, s *pay) {
-		s.provider.late = 4 // the attempts' own questions, and the first after the last of them
-		s.take(shop.EventStockReserved)
-		s.run()
-		s.says(shop.EventPaymentAuthorised)
-		s.provider.did(t, "authorise", 4) // the first, and as many as may fail
-	})
+	for name, status := range map[string]int{"no answer to any": 0, "a refusal of the others": http.StatusUnprocessableEntity} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(kind string, n int) (bool, int) {
+				if kind != "authorise" {
+					return true, http.StatusCreated
+				}
+				if n == 1 {
+					return false, 0
+				}
+				return false, status
+			}, func(t *testing.T, s *pay) {
+				s.provider.late = 4 // the attempts' own questions, and the first after the last of them
+				s.take(shop.EventStockReserved)
+				s.run()
+				s.says(shop.EventPaymentAuthorised)
+				s.provider.did(t, "authorise", 4) // the first, and as many as may fail
+			})
+		})
+	}
 }
 
 // TestNeverArrives: what is not known long after the last attempt is given up.

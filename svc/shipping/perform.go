@@ -56,12 +56,12 @@ func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result[*batch
 	}
 	v := s.do(ctx, c, r)
 	note(c.Kind, v)
-	res.Failed = v.outcome == calls.Failed || c.Unknown && v.outcome == calls.Lost
+	res.Failed = v.outcome == calls.Failed || c.Unknown && (v.outcome == calls.Lost || v.outcome == calls.Refused)
 	lastTry := res.Failed && c.Failures+1 >= s.limit(c.Kind)
 	switch {
 	case lastTry && c.Unknown:
 		return s.inDoubt(res)
-	case lastTry || v.outcome == calls.Refused:
+	case lastTry || v.outcome == calls.Refused && !c.Unknown:
 		// Before giving up, the carrier's own word: the failure may have been the answer's alone.
 		asked := s.ask(ctx, c)
 		note("query:"+c.Kind, asked)

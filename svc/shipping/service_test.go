@@ -253,25 +253,33 @@ type answer struct {
 	status int
 }
 
-// TestNeverArrives: what is not known long after the last attempt is given up. A parcel of it that the carrier comes for
-// all the same must not leave, and is cancelled.
+// TestNeverArrives: what is not known long after the last attempt is given up, and no sooner where the carrier refuses
+// the same request when that is sent again. A parcel of it that the carrier comes for all the same must not leave, and
+// is cancelled.
 func TestNeverArrives(t *testing.T) {
-	each(t, func(kind string, _ int) (bool, int) {
-		if kind == "cancel" {
-			return true, http.StatusOK
-		}
-		return false, 0
-	}, func(t *testing.T, s *ship) {
-		s.take(shop.EventPaymentAuthorised, false)
-		s.run()
-		s.says(shop.EventShipmentRejected)
-		s.did("schedule", 4)
-		if err := s.collect(); shop.KindOf(err) != shop.Conflict {
-			t.Errorf("it may leave: %v", err)
-		}
-		s.says(shop.EventShipmentRejected, shop.EventShipmentCancelled)
-		s.did("cancel", 1)
-	})
+	for name, status := range map[string]int{"no answer to any": 0, "a refusal of the others": http.StatusBadRequest} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(kind string, n int) (bool, int) {
+				if kind == "cancel" {
+					return true, http.StatusOK
+				}
+				if n == 1 {
+					return false, 0
+				}
+				return false, status
+			}, func(t *testing.T, s *ship) {
+				s.take(shop.EventPaymentAuthorised, false)
+				s.run()
+				s.says(shop.EventShipmentRejected)
+				s.did("schedule", 4)
+				if err := s.collect(); shop.KindOf(err) != shop.Conflict {
+					t.Errorf("it may leave: %v", err)
+				}
+				s.says(shop.EventShipmentRejected, shop.EventShipmentCancelled)
+				s.did("cancel", 1)
+			})
+		})
+	}
 }
 
 // TestUndoMissed: the event that says again what an order is up to also brings an undo that was missed.
