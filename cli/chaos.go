@@ -75,7 +75,7 @@ type chaosFlags struct {
 	seed          uint64
 	split, safety bool
 	report        string
-	count         int
+	count, rounds int
 	keep, verbose bool
 }
 
@@ -103,6 +103,7 @@ Exit code 3 where not every hypothesis held, with --safety only where something 
 	c.Flags().BoolVar(&f.split, "split", false, "on split processes with real engines")
 	c.Flags().StringVar(&f.report, "report", "", "a directory for report.json and report.html")
 	c.Flags().IntVar(&f.count, "count", 5, "how many for some, and pairs of faults for pairs")
+	c.Flags().IntVar(&f.rounds, "rounds", 1, "how often the fault of each cell comes, a second after it was healed, with other draws each time")
 	c.Flags().BoolVar(&f.safety, "safety", false, "ask for safety alone, not for times and availability, as on a machine that others use; it takes less time")
 	c.Flags().BoolVar(&f.keep, "keep", false, "keep the temporary data directory")
 	c.Flags().BoolVar(&f.verbose, "verbose", false, "show the log of the Holdfast that was started")
@@ -112,6 +113,9 @@ Exit code 3 where not every hypothesis held, with --safety only where something 
 		}
 		if slices.Contains(args, singleFaults) && (!f.split || !f.safety) {
 			return usage("cells is for --split --safety")
+		}
+		if f.rounds < 1 || f.rounds > 1 && !slices.ContainsFunc(args, func(name string) bool { return strings.HasPrefix(name, "cell") }) {
+			return usage("--rounds is 1 or more, and for cells, or those by name")
 		}
 		if f.seed == 0 {
 			f.seed = rand.Uint64N(1 << 32)
@@ -139,7 +143,7 @@ func (f chaosFlags) where() chaos.Where {
 // chosen are the experiments that were asked for.
 func (f chaosFlags) chosen(names []string) (list []chaos.Experiment, err error) {
 	every := chaos.Experiments(f.length)
-	known := append(slices.Clone(every), chaos.Cells(f.length)...)
+	known := append(slices.Clone(every), chaos.Cells(f.length, f.rounds)...)
 	for _, name := range names {
 		switch name {
 		case allExperiments:

@@ -54,11 +54,14 @@ func (f chaosFlags) repeat(args []string) string {
 	if slices.Contains(args, pairsOfFaults) || slices.Contains(args, someOfAll) {
 		again += fmt.Sprintf(" --count %d", f.count)
 	}
+	if f.rounds > 1 {
+		again += fmt.Sprintf(" --rounds %d", f.rounds)
+	}
 	return again
 }
 
 // cells are the single faults that can be made here.
-func (f chaosFlags) cells() []chaos.Experiment { return f.possible(chaos.Cells(f.length)) }
+func (f chaosFlags) cells() []chaos.Experiment { return f.possible(chaos.Cells(f.length, f.rounds)) }
 
 func small(e chaos.Experiment) bool { return e.Needs == chaos.SmallDiskNeed }
 

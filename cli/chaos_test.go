@@ -80,6 +80,9 @@ func TestPattern(t *testing.T) {
 			t.Errorf("%s: %q %v, want %q", c.name, got, err, c.want)
 		}
 	}
+	if got, want := (chaosFlags{seed: 7, rounds: 5}).repeat([]string{"cell-saga-kill"}), "holdfast chaos run cell-saga-kill --seed 7 --rounds 5"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
 	if got, want := (chaosFlags{seed: 7}).repeat([]string{"poison", "cell-payment>*"}), "holdfast chaos run poison 'cell-payment>*' --seed 7"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

@@ -1,16 +1,34 @@
 package chaos
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
 
-// Cells returns every single fault of every part and way of split processes that orders depend on: a fault each, and
-// only safety is judged. docs/chaos.md has the matrix.
-func Cells(length time.Duration) (list []Experiment) {
+// cellRate is how many orders per second are placed meanwhile: half the usual, so that two runs fit on two cores.
+const cellRate = 10
+
+// Cells returns every single fault of every part and way of split processes that orders depend on: a fault each, which
+// comes as often as there are rounds, with other draws each time. Only safety is judged. docs/chaos.md has the matrix.
+func Cells(length time.Duration, rounds int) []Experiment {
 	if length == 0 {
 		length = shortLength
 	}
+	list := cells(length)
+	for range rounds - 1 {
+		for i, again := range cells(length) { // a value of a fault is for one time
+			last := len(list[i].Phases) - 1
+			list[i].Phases = slices.Insert(list[i].Phases, last, Phase{Name: "between", For: quickLength}, again.Phases[1])
+		}
+	}
+	for i := range list {
+		list[i].Load.Rate = cellRate
+	}
+	return list
+}
+
+func cells(length time.Duration) (list []Experiment) {
 	cell := func(name string, need Need, f Fault) {
 		list = append(list, single(Experiment{
 			Name: "cell-" + name, Where: Split, Needs: need, Blast: f.Touches(),

@@ -114,7 +114,7 @@ func TestJump(t *testing.T) {
 func TestCells(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
-	list := Cells(time.Second)
+	list := Cells(time.Second, 1)
 	for _, e := range list {
 		if names[e.Name] || e.Hypothesis == "" || len(e.Phases) != 3 || len(e.Phases[1].Faults) != 1 || e.Target != (Target{}) || e.Least != (Availability{}) || e.SafetyOnly || !e.Runs(Split) {
 			t.Errorf("%+v", e)
@@ -123,5 +123,26 @@ func TestCells(t *testing.T) {
 	}
 	if want := len(ways)*len(wrongWays) + 6*6 + 5*3 + 2*len(wrongAnswers) + 8*3 + 5; len(list) != want {
 		t.Errorf("%d cells, want %d", len(list), want)
+	}
+}
+
+// TestRounds: a fault that comes again is a value of its own each time, and nothing is wrong in between.
+func TestRounds(t *testing.T) {
+	t.Parallel()
+	for _, e := range Cells(3*time.Second, 3) {
+		var wrong int
+		faults := map[Fault]bool{}
+		for i, p := range e.Phases {
+			if len(p.Faults) != i%2 {
+				t.Fatalf("%s: phase %d, %s, has %d faults", e.Name, i, p.Name, len(p.Faults))
+			}
+			for _, f := range p.Faults {
+				wrong++
+				faults[f] = true
+			}
+		}
+		if wrong != 3 || len(faults) != 3 {
+			t.Errorf("%s: %d faults come %d times, want 3", e.Name, len(faults), wrong)
+		}
 	}
 }
