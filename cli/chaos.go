@@ -301,13 +301,17 @@ func (s *session) chaosAlone(ctx context.Context, dir string, verbose bool) (*cl
 // chaosCluster starts a Holdfast in many processes.
 func (s *session) chaosCluster(ctx context.Context, f chaosFlags, list []chaos.Experiment) (chaos.System, string, func(), error) {
 	s.say("starting PostgreSQL, Kafka, Temporal, and two processes for each service")
+	linked, proxies := slices.ContainsFunc(list, func(e chaos.Experiment) bool { return e.Linked() }), ""
+	if linked {
+		proxies = ", with a proxy on every way between them"
+	}
 	// The target for a killed replica is 2 s, and its share is found free after 1; see docs/operations.md.
-	system, err := cluster.Start(ctx, cluster.Options{Replicas: 2, Gateways: 2, Temporal: cluster.OnSQLite, Links: true, Names: needed(list, chaos.NamesNeed), Clocks: needed(list, chaos.ClocksNeed), Keep: f.keep, DispatchAfter: "500ms",
+	system, err := cluster.Start(ctx, cluster.Options{Replicas: 2, Gateways: 2, Temporal: cluster.OnSQLite, Links: linked, Names: needed(list, chaos.NamesNeed), Clocks: needed(list, chaos.ClocksNeed), Keep: f.keep, DispatchAfter: "500ms",
 		Settings: map[string]string{"bus.session_timeout": "1s", "outbox.lease": "1s", "payment.calls.alive": "1s", "shipping.calls.alive": "1s", "saga.calls.alive": "1s"}})
 	if err != nil {
 		return nil, "", nil, &exit{code: ExitUnfit, err: err}
 	}
-	return system, "two processes for each service and two gateways, on PostgreSQL, Apache Kafka and Temporal, with a proxy on every way between them", func() {
+	return system, "two processes for each service and two gateways, on PostgreSQL, Apache Kafka and Temporal" + proxies, func() {
 		if err := system.Close(); err != nil {
 			s.say("afterwards: %v", err)
 		}

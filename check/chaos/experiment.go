@@ -5,6 +5,7 @@ package chaos
 import (
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -80,6 +81,20 @@ type Availability struct {
 
 // Runs tells whether the experiment can be run there.
 func (e *Experiment) Runs(where Where) bool { return e.Where == Either || e.Where == where }
+
+// Linked tells whether a fault is of the ways between parts, or of the names by which they are found: then each way needs
+// a proxy.
+func (e *Experiment) Linked() bool {
+	return slices.ContainsFunc(e.Phases, func(p Phase) bool {
+		return slices.ContainsFunc(p.Faults, func(f Fault) bool {
+			switch f.(type) {
+			case *link, *name:
+				return true
+			}
+			return false
+		})
+	})
+}
 
 // draws is the source of everything that an experiment draws: the same for the same seed and name, whatever
 // was run before.

@@ -146,3 +146,18 @@ func TestRounds(t *testing.T) {
 		}
 	}
 }
+
+// TestLinked: proxies are needed where a way or a name fails, and they cost what the product could use.
+func TestLinked(t *testing.T) {
+	t.Parallel()
+	want := map[string]bool{"restart-kafka": false, "kill-order": false, "clock-back-order": false, "poison": false, "psp-errors": false, "psp-partition": true, "store-partition": true, "dns-bus": true}
+	for _, e := range Experiments(time.Second) {
+		if linked, asked := want[e.Name]; asked && linked != e.Linked() {
+			t.Errorf("%s: %t, want %t", e.Name, e.Linked(), linked)
+		}
+		delete(want, e.Name)
+	}
+	if len(want) > 0 {
+		t.Errorf("there is no %v", want)
+	}
+}
