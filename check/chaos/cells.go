@@ -23,7 +23,7 @@ func Cells(length time.Duration, rounds int) []Experiment {
 		}
 	}
 	for i := range list {
-		list[i].Load.Rate = cellRate
+		list[i].Load.Rate, list[i].Repeated = cellRate, rounds > 1
 	}
 	return list
 }

@@ -44,6 +44,8 @@ type Experiment struct {
 	Least  Availability // while the faults last
 	// SafetyOnly says that only what must never happen is judged.
 	SafetyOnly bool
+	// Repeated says that the faults are one that comes again: it is enough that it bites once.
+	Repeated bool
 	// Watch are the breakers whose changes are told in words; those of all are in the report.
 	Watch []string
 	// Judge says what else of the hypothesis did not hold; nil: nothing is asked.

@@ -178,11 +178,12 @@ func (e *Experiment) judge(r *Result) {
 		missed = nil
 	}
 	var nothing []string
+	bitten := slices.ContainsFunc(r.Faults, func(f *FaultReport) bool { return f.Bites > 0 })
 	for _, f := range r.Faults {
 		switch {
 		case f.Error != "":
 			nothing = append(nothing, fmt.Sprintf("%s: %s", f.Fault, f.Error))
-		case f.Bites == 0:
+		case f.Bites == 0 && !(e.Repeated && bitten):
 			nothing = append(nothing, "the fault did nothing: "+f.Fault)
 		}
 	}

@@ -158,6 +158,12 @@ func TestVerdicts(t *testing.T) {
 			r.Faults[0].Bites, r.Violations = 0, []check.Violation{{Invariant: "I4"}}
 		}, Violated, "I4"},
 		{"safety only, and slow", func(r *Result, e *Experiment) { r.Recovery.Never, e.SafetyOnly = true, true }, Holds, ""},
+		{"one that comes again, and did nothing once", func(r *Result, e *Experiment) {
+			r.Faults, e.Repeated = append(r.Faults, &FaultReport{Fault: "x"}), true
+		}, Holds, ""},
+		{"one that comes again, and never did anything", func(r *Result, e *Experiment) {
+			r.Faults[0].Bites, e.Repeated = 0, true
+		}, Inconclusive, "the fault did nothing: x"},
 		{"safety only, and nothing done", func(r *Result, e *Experiment) { r.Faults[0].Bites, e.SafetyOnly = 0, true }, Inconclusive, "did nothing"},
 		{"interrupted", func(r *Result, _ *Experiment) { r.Verdict, r.Faults[0].Bites = Interrupted, 0 }, Interrupted, ""},
 	} {

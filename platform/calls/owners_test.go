@@ -105,7 +105,7 @@ func TestNoSign(t *testing.T) {
 // ends in time all the same.
 func TestStuckSign(t *testing.T) {
 	cfg := config("a")
-	cfg.Alive = time.Second
+	cfg.Alive = 3 * time.Second // enough to begin a call on a busy machine
 	each(t, cfg, limits(), func(t *testing.T, d *desk) {
 		ended := held(d)
 		d.run()

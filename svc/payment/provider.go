@@ -3,6 +3,7 @@ package payment
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -65,53 +66,47 @@ type request struct {
 	Amount    shop.Amount `json:"amount,omitempty"`
 }
 
-// verdict is what the provider said about an operation.
-type verdict struct {
-	outcome calls.Outcome
-	status  string // of the operation, where outcome is Succeeded
-	doc     authorisation
-	code    string
-
-	retryAfter time.Duration // the least wait before the next attempt, as the provider or a policy asks for it
-}
-
-// ask asks what became of an operation. Refused means that the provider does not know it.
-func (s *Service) ask(ctx context.Context, c calls.Call) verdict {
-	a := s.provider.Get(ctx, opQuery, "/v1/operations/"+url.PathEscape(c.Key))
-	if a.Outcome != calls.Succeeded {
-		return verdict{outcome: a.Outcome, code: a.Code(), retryAfter: a.RetryAfter}
+// Ask asks what became of the operation. Refused means that the provider does not know it.
+func (a attempt) Ask(ctx context.Context) verdict {
+	answer := a.provider.Get(ctx, opQuery, "/v1/operations/"+url.PathEscape(a.call.Key))
+	if answer.Outcome != calls.Succeeded {
+		return verdict{Outcome: answer.Outcome, Code: answer.Code(), RetryAfter: answer.RetryAfter}
 	}
 	var op operation
-	if json.Unmarshal(a.Body, &op) != nil || op.Status == "" {
-		return verdict{outcome: calls.Lost, code: "unreadable"}
+	if json.Unmarshal(answer.Body, &op) != nil || op.Status == "" {
+		return unreadable
 	}
-	return verdict{outcome: calls.Succeeded, status: op.Status, doc: op.Authorisation, code: op.Authorisation.DeclineCode}
+	return verdict{Outcome: calls.Succeeded, Status: op.Status, Doc: op.Authorisation, Reference: op.Authorisation.ID, Code: op.Authorisation.DeclineCode}
 }
 
-// do makes the request of a call.
-func (s *Service) do(ctx context.Context, c calls.Call, r request) verdict {
-	var a calls.Answer
+// unreadable is an answer that tells nothing.
+var unreadable = verdict{Outcome: calls.Lost, Code: "unreadable"}
+
+// Do makes the request.
+func (a attempt) Do(ctx context.Context) verdict {
+	c, r := a.call, a.request
+	var answer calls.Answer
 	path := "/v1/authorisations/" + url.PathEscape(r.Reference)
 	switch c.Kind {
 	case opAuthorise:
-		a = s.provider.Post(ctx, c.Kind, "/v1/authorisations", c.Key, map[string]any{"amount": r.Brief.Total, "currency": r.Brief.Currency,
+		answer = a.provider.Post(ctx, c.Kind, "/v1/authorisations", c.Key, map[string]any{"amount": r.Brief.Total, "currency": r.Brief.Currency,
 			"payment_method": r.Brief.PaymentMethod, "reference": c.OrderID, "capture": r.Capture})
 	case opVoid:
-		a = s.provider.Post(ctx, c.Kind, path+"/void", c.Key, struct{}{})
+		answer = a.provider.Post(ctx, c.Kind, path+"/void", c.Key, struct{}{})
 	default:
-		a = s.provider.Post(ctx, c.Kind, path+"/"+c.Kind, c.Key, map[string]any{"amount": r.Amount})
+		answer = a.provider.Post(ctx, c.Kind, path+"/"+c.Kind, c.Key, map[string]any{"amount": r.Amount})
 	}
-	v := verdict{outcome: a.Outcome, status: "succeeded", code: a.Code(), retryAfter: a.RetryAfter}
-	declined := a.Status == 402
-	if a.Outcome == calls.Succeeded || declined {
-		v.outcome = calls.Succeeded
-		if json.Unmarshal(a.Body, &v.doc) != nil || v.doc.ID == "" {
-			return verdict{outcome: calls.Lost, code: "unreadable"}
+	v := verdict{Outcome: answer.Outcome, Status: calls.StatusDone, Code: answer.Code(), RetryAfter: answer.RetryAfter}
+	declined := answer.Status == http.StatusPaymentRequired
+	if answer.Outcome == calls.Succeeded || declined {
+		v.Outcome = calls.Succeeded
+		if json.Unmarshal(answer.Body, &v.Doc) != nil || v.Doc.ID == "" {
+			return unreadable
 		}
-		v.code = v.doc.DeclineCode
+		v.Code, v.Reference = v.Doc.DeclineCode, v.Doc.ID
 	}
 	if declined {
-		v.status = "declined"
+		v.Status = "declined"
 	}
 	return v
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
-	"time"
 
 	"holdfast/platform/calls"
 	"holdfast/resilience"
@@ -48,53 +47,47 @@ type request struct {
 	Reference string              `json:"reference,omitempty"` // the carrier's parcel
 }
 
-// verdict is what the carrier said about an operation.
-type verdict struct {
-	outcome calls.Outcome
-	status  string // succeeded or refused, where outcome is Succeeded
-	doc     parcel
-	code    string
-
-	retryAfter time.Duration // the least wait before the next attempt, as the carrier or a policy asks for it
-}
-
-// ask asks what became of an operation. Refused means that the carrier does not know it.
-func (s *Service) ask(ctx context.Context, c calls.Call) verdict {
-	a := s.carrier.Get(ctx, opQuery, "/v1/operations/"+url.PathEscape(c.Key))
-	if a.Outcome != calls.Succeeded {
-		return verdict{outcome: a.Outcome, code: a.Code(), retryAfter: a.RetryAfter}
+// Ask asks what became of the operation. Refused means that the carrier does not know it.
+func (a attempt) Ask(ctx context.Context) verdict {
+	answer := a.carrier.Get(ctx, opQuery, "/v1/operations/"+url.PathEscape(a.call.Key))
+	if answer.Outcome != calls.Succeeded {
+		return verdict{Outcome: answer.Outcome, Code: answer.Code(), RetryAfter: answer.RetryAfter}
 	}
 	var op struct {
 		Status   string `json:"status"`
 		Shipment parcel `json:"shipment"`
 		Code     string `json:"code"`
 	}
-	if json.Unmarshal(a.Body, &op) != nil || op.Status == "" {
-		return verdict{outcome: calls.Lost, code: "unreadable"}
+	if json.Unmarshal(answer.Body, &op) != nil || op.Status == "" {
+		return unreadable
 	}
-	return verdict{outcome: calls.Succeeded, status: op.Status, doc: op.Shipment, code: op.Code}
+	return verdict{Outcome: calls.Succeeded, Status: op.Status, Doc: op.Shipment, Reference: op.Shipment.ID, Code: op.Code}
 }
 
-// do makes the request of a call. A refusal to schedule is an answer, a refusal to cancel is not: the
+// unreadable is an answer that tells nothing.
+var unreadable = verdict{Outcome: calls.Lost, Code: "unreadable"}
+
+// Do makes the request. A refusal to schedule is an answer, a refusal to cancel is not: the
 // order says that the parcel may not leave, so the carrier has to be asked again.
-func (s *Service) do(ctx context.Context, c calls.Call, r request) verdict {
-	var a calls.Answer
+func (a attempt) Do(ctx context.Context) verdict {
+	c, r := a.call, a.request
+	var answer calls.Answer
 	if c.Kind == opSchedule {
-		a = s.carrier.Post(ctx, c.Kind, "/v1/shipments", c.Key, map[string]any{"reference": c.OrderID, "ship_to": r.ShipTo, "lines": r.Lines})
+		answer = a.carrier.Post(ctx, c.Kind, "/v1/shipments", c.Key, map[string]any{"reference": c.OrderID, "ship_to": r.ShipTo, "lines": r.Lines})
 	} else {
-		a = s.carrier.Post(ctx, c.Kind, "/v1/shipments/"+url.PathEscape(r.Reference)+"/cancel", c.Key, struct{}{})
+		answer = a.carrier.Post(ctx, c.Kind, "/v1/shipments/"+url.PathEscape(r.Reference)+"/cancel", c.Key, struct{}{})
 	}
-	v := verdict{outcome: a.Outcome, status: "succeeded", code: a.Code(), retryAfter: a.RetryAfter}
+	v := verdict{Outcome: answer.Outcome, Status: calls.StatusDone, Code: answer.Code(), RetryAfter: answer.RetryAfter}
 	switch {
-	case a.Outcome == calls.Succeeded:
-		v.code = ""
-		if json.Unmarshal(a.Body, &v.doc) != nil || v.doc.ID == "" {
-			return verdict{outcome: calls.Lost, code: "unreadable"}
+	case answer.Outcome == calls.Succeeded:
+		if json.Unmarshal(answer.Body, &v.Doc) != nil || v.Doc.ID == "" {
+			return unreadable
 		}
-	case c.Kind == opSchedule && v.code == "not_shippable":
-		v.outcome, v.status = calls.Succeeded, "refused"
-	case c.Kind == opCancel && a.Outcome == calls.Refused:
-		v.outcome = calls.Failed
+		v.Code, v.Reference = "", v.Doc.ID
+	case c.Kind == opSchedule && v.Code == "not_shippable":
+		v.Outcome, v.Status = calls.Succeeded, "refused"
+	case c.Kind == opCancel && answer.Outcome == calls.Refused:
+		v.Outcome = calls.Failed
 	}
 	return v
 }

@@ -2,6 +2,7 @@ package main
 
 const (
 	performFile  = "svc/payment/perform.go"
+	attemptFile  = "platform/calls/attempt.go"
 	stepsFile    = "svc/payment/steps.go"
 	providerFile = "svc/payment/provider.go"
 )
@@ -13,22 +14,22 @@ func money() []Mutant {
 			Edits: edit(providerFile, "\"/v1/authorisations\", c.Key, map", "\"/v1/authorisations\", c.Key+string(rune('a'+c.Attempts)), map"),
 			Check: scenario("tok_timeout_ok_10115", "violated: I4")},
 		{Name: "capture-without-asking", Proves: "I4", Breaks: "a capture whose answer was lost is sent again without asking what became of it",
-			Edits: edit(performFile, "	if c.Unknown || undone && c.Failures > 0 {\n", "	if c.Unknown && c.Kind != opCapture {\n"),
+			Edits: edit(attemptFile, "	if c.Unknown || undone && c.Failures > 0 {\n", "	if c.Unknown && c.Kind != \"capture\" {\n"),
 			Check: e2e("^TestLostAnswers$", "asked for capture")},
 		{Name: "authorise-without-asking", Proves: "I4", Breaks: "an authorisation whose answer was lost is sent again without asking what became of it",
-			Edits: edit(performFile, "	if c.Unknown || undone && c.Failures > 0 {\n", "	if c.Unknown && c.Kind != opAuthorise {\n"),
+			Edits: edit(attemptFile, "	if c.Unknown || undone && c.Failures > 0 {\n", "	if c.Unknown && c.Kind != \"authorise\" {\n"),
 			Check: e2e("^TestLostAnswers$", "asked for authorise")},
 		{Name: "unknown-is-failed", Proves: "I6", Breaks: "an answer that does not come is taken for a no",
-			Edits: edit(performFile, "	switch {\n	case lastTry && c.Unknown:\n", "	if v.outcome == calls.Lost {\n		return s.giveUp(c, v, res)\n	}\n	switch {\n	case lastTry && c.Unknown:\n"),
+			Edits: edit(attemptFile, "	switch {\n	case lastTry && c.Unknown:\n", "	if v.Outcome == Lost {\n		return a.end(op.GivenUp(v))\n	}\n	switch {\n	case lastTry && c.Unknown:\n"),
 			Check: scenario("tok_timeout_ok_10115", "ended as rejected")},
 		{Name: "not-known-is-proof", Proves: "I6", Breaks: "what the provider does not know yet counts as what never arrives",
-			Edits: edit(performFile, "	res.Unknown = c.Unknown || !queried &&", "	res.Unknown = queried && c.Unknown || !queried &&"),
+			Edits: edit(attemptFile, "	a.result.Unknown = a.Unknown || !queried &&", "	a.result.Unknown = queried && a.Unknown || !queried &&"),
 			Check: unit("svc/payment", "^TestUndoneInDoubt$", "said [PaymentCancelled]")},
 		{Name: "given-up-at-once", Proves: "I6", Breaks: "an authorisation is given up on the word of a provider that does not know it yet",
-			Edits: edit(performFile, "	case lastTry && c.Unknown:\n", "	case lastTry && c.Unknown && c.Attempts < 0:\n"),
+			Edits: edit(attemptFile, "	case lastTry && c.Unknown:\n", "	case lastTry && c.Unknown && c.Attempts < 0:\n"),
 			Check: unit("svc/payment", "^TestArrivesLate$", "said [PaymentDeclined]")},
 		{Name: "refusal-is-proof", Proves: "I6", Breaks: "a refusal of the same request settles one that is still on its way",
-			Edits: edit(performFile, "	case lastTry || v.outcome == calls.Refused && !c.Unknown:\n", "	case lastTry || v.outcome == calls.Refused:\n"),
+			Edits: edit(attemptFile, "	case lastTry || v.Outcome == Refused && !c.Unknown:\n", "	case lastTry || v.Outcome == Refused:\n"),
 			Check: unit("svc/payment", "^TestArrivesLate$", "said [PaymentDeclined]")},
 		{Name: "begun-is-forgotten", Proves: "I4", Breaks: "a call that a killed process had begun counts as never made",
 			Edits: edit("platform/calls/runner.go", "[]byte(request), begun == 1, sqldb", "[]byte(request), begun == 2, sqldb"),
@@ -64,7 +65,7 @@ func money() []Mutant {
 			Edits: edit(stepsFile, "		p.undo, p.saga = true, saga\n		return b.emit(p, traceParent, nil)\n", "		p.undo, p.saga = true, saga\n		err := b.emit(p, traceParent, nil)\n		delete(b.payments, id)\n		return err\n"),
 			Check: unit("svc/payment", "^TestUndoneBefore$", "")},
 		{Name: "compensation-limited", Proves: "I10", Breaks: "an undo is tried three times, and then not again",
-			Edits: edit(performFile, "	return s.cfg.UndoFailures\n", "	return 3\n"),
+			Edits: edit(performFile, "	return a.cfg.UndoFailures\n", "	return 3\n"),
 			Check: scenario("tok_void_fails_3_00001", "needs_attention")},
 		{Name: "capture-not-booked", Proves: "I11", Breaks: "the books know nothing of money that was taken",
 			Edits: edit(stepsFile, "		b.book(c.Key, p, doc.Captured, \"provider\", \"sales\")\n		p.Captured = doc.Captured\n", "		p.Captured = doc.Captured\n"),

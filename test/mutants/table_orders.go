@@ -40,9 +40,6 @@ const (
 // parcels are mutants of the shipping service.
 func parcels() []Mutant {
 	return []Mutant{
-		{Name: "parcel-not-known-is-proof", Proves: "I6", Breaks: "what the carrier does not know yet counts as what never arrives",
-			Edits: edit("svc/shipping/perform.go", "	res.Unknown = c.Unknown || !queried &&", "	res.Unknown = queried && c.Unknown || !queried &&"),
-			Check: unit("svc/shipping", "^TestUndoneInDoubt$", "requests to cancel, want 1")},
 		{Name: "no-tombstone-of-parcel", Proves: "I6", Breaks: "a cancel that comes before the parcel leaves nothing to stop that",
 			Edits: edit(parcelsFile, "		sh.undo, sh.saga = true, saga\n		return b.emit(sh, traceParent, false)\n", "		sh.undo, sh.saga = true, saga\n		err := b.emit(sh, traceParent, false)\n		delete(b.shipments, id)\n		return err\n"),
 			Check: unit("svc/shipping", "^TestUndone$/^sqlite$", "")},
