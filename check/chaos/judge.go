@@ -183,7 +183,7 @@ func (e *Experiment) judge(r *Result) {
 		switch {
 		case f.Error != "":
 			nothing = append(nothing, fmt.Sprintf("%s: %s", f.Fault, f.Error))
-		case f.Bites == 0 && !(e.Repeated && bitten):
+		case f.Bites == 0 && (!e.Repeated || !bitten):
 			nothing = append(nothing, "the fault did nothing: "+f.Fault)
 		}
 	}
