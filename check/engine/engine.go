@@ -21,11 +21,21 @@ var ErrMissing = errors.New("not installed")
 // given are the ports that this process has given away.
 var given sync.Map
 
-// Address returns one of the loopback that nobody listens on. Its port is below those that the kernel gives to
-// outgoing connections, so that it is still free at the next start.
+// The ports that are given away are below those that the kernel gives to outgoing connections. Processes that start at the
+// same time have blocks of their own, since neither listens yet on what it was given.
+const (
+	firstPort = 12_000
+	blocks    = 40
+	block     = 500
+)
+
+// Address returns one of the loopback that nobody listens on, and that is still free at the next start.
 func Address() (string, error) {
-	for range 1000 {
-		n := 12_000 + rand.IntN(20_000)
+	for try := range 2 * block {
+		n := firstPort + os.Getpid()%blocks*block + rand.IntN(block)
+		if try >= block { // its own are all but taken
+			n = firstPort + rand.IntN(blocks*block)
+		}
 		if _, taken := given.LoadOrStore(n, true); taken {
 			continue
 		}
