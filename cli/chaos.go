@@ -230,6 +230,9 @@ func (s *session) runChaos(c *cobra.Command, f chaosFlags, list []chaos.Experime
 		if report == nil {
 			report = r
 		} else {
+			if !strings.Contains(report.System, r.System) {
+				report.System += "; or " + r.System
+			}
 			report.Experiments, report.NotRun, report.Took = append(report.Experiments, r.Experiments...), append(report.NotRun, r.NotRun...), report.Took+r.Took
 		}
 		if err != nil {
@@ -301,9 +304,9 @@ func (s *session) chaosAlone(ctx context.Context, dir string, verbose bool) (*cl
 // chaosCluster starts a Holdfast in many processes.
 func (s *session) chaosCluster(ctx context.Context, f chaosFlags, list []chaos.Experiment) (chaos.System, string, func(), error) {
 	s.say("starting PostgreSQL, Kafka, Temporal, and two processes for each service")
-	linked, proxies := slices.ContainsFunc(list, func(e chaos.Experiment) bool { return e.Linked() }), ""
+	linked, proxies := slices.ContainsFunc(list, func(e chaos.Experiment) bool { return e.Linked() }), "without proxies"
 	if linked {
-		proxies = ", with a proxy on every way between them"
+		proxies = "with a proxy on every way between them"
 	}
 	// The target for a killed replica is 2 s, and its share is found free after 1; see docs/operations.md.
 	system, err := cluster.Start(ctx, cluster.Options{Replicas: 2, Gateways: 2, Temporal: cluster.OnSQLite, Links: linked, Names: needed(list, chaos.NamesNeed), Clocks: needed(list, chaos.ClocksNeed), Keep: f.keep, DispatchAfter: "500ms",
@@ -311,7 +314,7 @@ func (s *session) chaosCluster(ctx context.Context, f chaosFlags, list []chaos.E
 	if err != nil {
 		return nil, "", nil, &exit{code: ExitUnfit, err: err}
 	}
-	return system, "two processes for each service and two gateways, on PostgreSQL, Apache Kafka and Temporal" + proxies, func() {
+	return system, "two processes for each service and two gateways, on PostgreSQL, Apache Kafka and Temporal, " + proxies, func() {
 		if err := system.Close(); err != nil {
 			s.say("afterwards: %v", err)
 		}

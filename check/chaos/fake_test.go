@@ -27,6 +27,7 @@ type fakeSystem struct {
 	target check.Target
 	parts  []Part
 	links  []Link
+	api    *fakeAPI
 }
 
 func (s *fakeSystem) Target() check.Target { return s.target }
@@ -107,11 +108,11 @@ func fakeHoldfast(t *testing.T, parts ...Part) *fakeSystem {
 		t.Fatal(err)
 	}
 	t.Cleanup(bus.Close)
-	api := &fakeAPI{bus: bus, orders: map[shop.OrderID]shop.Order{}}
+	api := &fakeAPI{bus: bus, orders: map[shop.OrderID]shop.Order{}, keys: map[string]int{}}
 	server := httptest.NewServer(api)
 	t.Cleanup(server.Close)
 	at := check.Addresses{API: server.URL, Admin: server.URL, PSP: server.URL + "/psp", Carrier: server.URL + "/carrier", Kafka: broker.ListenAddrs()[0]}
-	return &fakeSystem{parts: parts, target: check.Target{URL: server.URL, Key: "key", Addresses: at}}
+	return &fakeSystem{api: api, parts: parts, target: check.Target{URL: server.URL, Key: "key", Addresses: at}}
 }
 
 type fakeAPI struct {
@@ -120,6 +121,7 @@ type fakeAPI struct {
 
 	mu     sync.Mutex
 	orders map[shop.OrderID]shop.Order
+	keys   map[string]int // of orders, to how many came with each
 }
 
 func (a *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -157,6 +159,7 @@ func (a *fakeAPI) place(w http.ResponseWriter, r *http.Request) {
 	o := shop.Order{ID: shop.OrderID(fmt.Sprintf("ord_%d", a.n.Add(1))), Status: shop.Confirmed, ExternalID: cmd.ExternalID, CustomerID: cmd.CustomerID}
 	a.mu.Lock()
 	a.orders[o.ID] = o
+	a.keys[r.Header.Get("Idempotency-Key")]++
 	a.mu.Unlock()
 	a.bus.Produce(context.Background(), &kgo.Record{Topic: shop.TopicOrders, Key: []byte(o.ID), Headers: []kgo.RecordHeader{
 		{Key: headerType, Value: []byte(shop.EventOrderConfirmed)}, {Key: headerTime, Value: []byte(time.Now().UTC().Format(time.RFC3339Nano))}}}, nil)

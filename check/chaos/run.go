@@ -50,18 +50,19 @@ type run struct {
 	result   *Result
 	pool     pool
 
-	loads     sync.WaitGroup
-	mu        sync.Mutex
-	histories []*check.History
-	bursts    []*check.History
-	wrong     error // of a load
-	phase     string
-	calmUntil time.Duration
-	ended     time.Time // of the load
-	before    counts    // of the outside parties
-	active    map[Fault]*FaultReport
-	faults    []Fault // all, in the order in which they began
-	watch     *watch
+	loads       sync.WaitGroup
+	mu          sync.Mutex
+	histories   []*check.History
+	bursts      []*check.History // of those that have ended
+	burstsBegun int
+	wrong       error // of a load
+	phase       string
+	calmUntil   time.Duration
+	ended       time.Time // of the load
+	before      counts    // of the outside parties
+	active      map[Fault]*FaultReport
+	faults      []Fault // all, in the order in which they began
+	watch       *watch
 }
 
 // experiment runs one and judges it. Where ctx ends it is healed, and its result says that it was interrupted.
@@ -354,7 +355,8 @@ func (r *run) setPhase(name string) {
 // burst begins a load that is a fault itself.
 func (r *run) burst(ctx context.Context, plan check.Plan) (sent func() int64, stop func()) {
 	var n atomic.Int64
-	plan.Keys = fmt.Sprintf("%s-burst-%d", r.name, len(r.bursts))
+	plan.Keys = fmt.Sprintf("%s-burst-%d", r.name, r.burstsBegun)
+	r.burstsBegun++
 	end := r.send(ctx, plan, &r.bursts, func(s check.Sent) {
 		n.Add(1)
 		r.record.order(s, true)

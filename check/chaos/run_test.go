@@ -97,6 +97,27 @@ func TestExperiment(t *testing.T) {
 	}
 }
 
+// TestBursts has two bursts at the same time: no order of one is a repetition of the other's.
+func TestBursts(t *testing.T) {
+	t.Parallel()
+	s := fakeHoldfast(t)
+	e := Experiment{Name: "bursts", Load: Load{Rate: 20, Cancels: 2, Reads: 2}, Phases: []Phase{
+		{Name: "fault", For: time.Second, Faults: []Fault{&burst{rate: 20}, &burst{rate: 20}}}, {Name: "after", For: time.Second}}}
+	if _, err := campaign(t, s).Run(t.Context(), []Experiment{e}); err != nil {
+		t.Fatal(err)
+	}
+	s.api.mu.Lock()
+	defer s.api.mu.Unlock()
+	if len(s.api.keys) < 30 {
+		t.Errorf("%d orders", len(s.api.keys))
+	}
+	for key, n := range s.api.keys {
+		if n > 1 {
+			t.Errorf("%d orders under %q", n, key)
+		}
+	}
+}
+
 // TestDraws: the same seed draws the same replica and the same pairs; other seeds draw others.
 func TestDraws(t *testing.T) {
 	t.Parallel()

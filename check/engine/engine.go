@@ -22,7 +22,7 @@ var ErrMissing = errors.New("not installed")
 var given sync.Map
 
 // The ports that are given away are below those that the kernel gives to outgoing connections. Processes that start at the
-// same time have blocks of their own, since neither listens yet on what it was given.
+// same time have blocks of their own, but for one in forty, since neither listens yet on what it was given.
 const (
 	firstPort = 12_000
 	blocks    = 40

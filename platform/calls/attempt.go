@@ -61,13 +61,13 @@ func Attempt[D, B any](ctx context.Context, c Call, op Operation[D, B], pace res
 		case v.Outcome != Refused:
 			return a.conclude(v, true)
 		case c.Unknown && c.Failures > op.Limit():
-			return a.end(op.GivenUp(Verdict[D]{}))
+			return a.withoutEffect(op.GivenUp(Verdict[D]{}))
 		case c.Unknown && c.Failures == op.Limit():
 			return a.inDoubt()
 		}
 	}
 	if undone {
-		return a.end(op.NeverSent())
+		return a.withoutEffect(op.NeverSent())
 	}
 	v := op.Do(ctx)
 	a.note(c.Kind, v)
@@ -79,10 +79,15 @@ func Attempt[D, B any](ctx context.Context, c Call, op Operation[D, B], pace res
 	case lastTry || v.Outcome == Refused && !c.Unknown:
 		// Before giving up, the party's own word: the failure may have been the answer's alone.
 		asked := a.ask(ctx)
-		if asked.Outcome == Refused {
-			return a.end(op.GivenUp(v))
+		switch asked.Outcome {
+		case Refused:
+			return a.withoutEffect(op.GivenUp(v))
+		case Succeeded:
+			return a.end(op.Ended(asked))
 		}
-		v = asked
+		// Without that word it is in doubt, and the failure does not count: Limit is for what the party has told.
+		a.result.Failed, a.result.Unknown, a.result.RetryIn = false, true, a.retryIn(asked)
+		return a.result
 	}
 	return a.conclude(v, false)
 }
@@ -120,6 +125,12 @@ func (a *attempt[D, B]) end(e Ending[B]) Result[B] {
 	return a.result
 }
 
+// withoutEffect is an end for want of an effect. It holds only while nobody else could have sent the operation since.
+func (a *attempt[D, B]) withoutEffect(e Ending[B]) Result[B] {
+	a.result.WhileHeld = true
+	return a.end(e)
+}
+
 // inDoubt has the party asked again after a while instead of giving up. It does not know the operation, but what was
 // sent and not answered may still be on its way: a party that hung answers questions before it has done all that came
 // meanwhile. After two such answers it is given up.
@@ -134,8 +145,13 @@ func (a *attempt[D, B]) conclude(v Verdict[D], queried bool) Result[B] {
 	if v.Outcome == Succeeded {
 		return a.end(a.op.Ended(v))
 	}
-	a.result.RetryIn = max(a.pace.Delay(a.Call.Attempts+1, 0, a.deps.Rand.Float64), v.RetryAfter)
+	a.result.RetryIn = a.retryIn(v)
 	a.result.Rejected = v.Outcome == Rejected
 	a.result.Unknown = a.Unknown || !queried && (v.Outcome == Lost || v.Outcome == Busy)
 	return a.result
+}
+
+// retryIn is the wait before the next attempt, after one that ended with v.
+func (a *attempt[D, B]) retryIn(v Verdict[D]) time.Duration {
+	return max(a.pace.Delay(a.Call.Attempts+1, 0, a.deps.Rand.Float64), v.RetryAfter)
 }

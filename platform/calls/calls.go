@@ -43,8 +43,7 @@ type Call struct {
 
 	// Unknown is true where an earlier attempt may have had its effect.
 	Unknown bool
-	// Attempts counts the attempts before this one, Failures those that the other party answered
-	// with a failure of its own.
+	// Attempts counts the attempts before this one, and Failures those of them whose Result was Failed.
 	Attempts int
 	Failures int
 	FirstAt  time.Time
@@ -57,6 +56,9 @@ type Result[B any] struct {
 	// Settle applies the outcome, in the transaction that removes the call. It must be safe to run
 	// where another path (a webhook) has applied the same outcome before. Nil means: try again.
 	Settle func(B) error
+	// WhileHeld applies Settle only where the call is still this process's: the end says that the operation has had no
+	// effect, which who has taken the call over may have changed since.
+	WhileHeld bool
 	// Park keeps the call after Settle, for Unpark.
 	Park bool
 	// RetryIn is the wait before the next attempt where Settle is nil, 10 minutes at most.

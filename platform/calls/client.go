@@ -26,7 +26,7 @@ type Outcome string
 const (
 	Rejected  Outcome = "rejected"  // by our own policies: it never left
 	Succeeded Outcome = "succeeded" // 2xx
-	Refused   Outcome = "refused"   // any other 4xx: asking again will not help
+	Refused   Outcome = "refused"   // any other 4xx: the party did not do it now
 	Failed    Outcome = "failed"    // 500, 501: the other party answered that it failed
 	Busy      Outcome = "busy"      // 408, 429, 502, 503, 504: somebody on the way could not
 	NotSent   Outcome = "not_sent"  // no connection

@@ -335,22 +335,29 @@ func (r *Runner[B]) settle(batch []outcome[B]) error {
 			return err
 		}
 		var done []string // keys
-		var ids []shop.OrderID
+		var ended []outcome[B]
 		for _, o := range batch {
-			switch {
-			case o.res.Settle == nil:
+			if o.res.Settle == nil {
 				if err := r.again(ctx, tx, o.call, o.res); err != nil {
 					return err
 				}
 				continue
-			case o.res.Park:
-				if _, err := tx.Exec(ctx, `UPDATE calls SET parked = 1, attempts = ?, lease_until = 0 WHERE key = ?`, o.call.Attempts+1, o.call.Key); err != nil {
-					return err
-				}
-			default:
-				done = append(done, o.call.Key)
 			}
-			ids = append(ids, o.call.OrderID)
+			if o.res.WhileHeld {
+				if ours, err := r.holds(ctx, tx, o.call); err != nil {
+					return err
+				} else if !ours {
+					continue
+				}
+			}
+			ended = append(ended, o)
+			if !o.res.Park {
+				done = append(done, o.call.Key)
+				continue
+			}
+			if _, err := tx.Exec(ctx, `UPDATE calls SET parked = 1, attempts = ?, lease_until = 0 WHERE key = ?`, o.call.Attempts+1, o.call.Key); err != nil {
+				return err
+			}
 		}
 		if len(done) > 0 {
 			where, args := sqldb.Among(tx, "key", done)
@@ -358,23 +365,30 @@ func (r *Runner[B]) settle(batch []outcome[B]) error {
 				return err
 			}
 		}
-		return r.apply(ctx, tx, ids, batch)
+		return r.apply(ctx, tx, ended)
 	})
 }
 
-// apply applies the outcomes to the orders' rows.
-func (r *Runner[B]) apply(ctx context.Context, tx *sqldb.Tx, ids []shop.OrderID, batch []outcome[B]) error {
-	if len(ids) == 0 {
+// holds tells whether the call is still this process's, under the lease of its attempt, and keeps it so.
+func (r *Runner[B]) holds(ctx context.Context, tx *sqldb.Tx, c Call) (bool, error) {
+	n, err := tx.Exec(ctx, `UPDATE calls SET owner = owner WHERE key = ? AND owner = ? AND lease_until = ?`, c.Key, r.cfg.Owner, c.lease)
+	return n > 0, err
+}
+
+// apply applies outcomes to the orders' rows.
+func (r *Runner[B]) apply(ctx context.Context, tx *sqldb.Tx, ended []outcome[B]) error {
+	if len(ended) == 0 {
 		return nil
+	}
+	ids := make([]shop.OrderID, len(ended))
+	for i, o := range ended {
+		ids[i] = o.call.OrderID
 	}
 	b, err := r.store.Load(ctx, tx, ids)
 	if err != nil {
 		return err
 	}
-	for _, o := range batch {
-		if o.res.Settle == nil {
-			continue
-		}
+	for _, o := range ended {
 		if err := o.res.Settle(b); err != nil {
 			return err
 		}

@@ -69,6 +69,32 @@ func TestLeaseRunsOut(t *testing.T) {
 	})
 }
 
+// TestEndAfterTakeover: that an operation has had no effect is no longer said once another process has taken the call
+// over, which may have sent it since; what has had its effect is.
+func TestEndAfterTakeover(t *testing.T) {
+	for name, whileHeld := range map[string]bool{"without effect": true, "with effect": false} {
+		t.Run(name, func(t *testing.T) {
+			each(t, config("a"), limits(), func(t *testing.T, d *desk) {
+				end, open := d.gate()
+				d.answer = func(context.Context, calls.Call, int) result {
+					<-end
+					r := settle("the first")
+					r.WhileHeld = whileHeld
+					return r
+				}
+				stop := d.run()
+				d.enqueue(call("authorise", 1))
+				d.next(1)
+				d.exec(`UPDATE calls SET owner = 'b'`)
+				open()
+				stop()
+				is(t, "calls that are the other's", d.number(left+` WHERE owner = 'b'`), map[bool]int{true: 1}[whileHeld])
+				is(t, "outcomes", len(d.outcomes()), map[bool]int{false: 1}[whileHeld])
+			})
+		})
+	}
+}
+
 // TestTriedAgain sees what an attempt leaves for the one that follows.
 func TestTriedAgain(t *testing.T) {
 	cases := []struct {

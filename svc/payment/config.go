@@ -21,8 +21,9 @@ type Config struct {
 	ProviderURL string   `koanf:"provider_url"`
 	Capture     string   `koanf:"capture"`
 	Provider    Provider `koanf:"provider"` // the policies in front of it
-	// AuthoriseFailures is how often the provider may answer an authorisation with a failure of its
-	// own before the order is given up. Answers that do not come at all are asked for, and no limit.
+	// AuthoriseFailures is how often the provider may answer an authorisation with a failure of its own before the order
+	// is given up. What gets no answer is asked for. Once such a question was answered with "not known" an attempt that
+	// gets none counts too, and before giving up the provider is asked twice more, RetryMax apart.
 	AuthoriseFailures int `koanf:"authorise_failures"`
 	// UndoFailures is the same for void, refund and capture; after it an operator must act.
 	UndoFailures int           `koanf:"undo_failures"`

@@ -15,8 +15,9 @@ import (
 type Config struct {
 	CarrierURL string  `koanf:"carrier_url"`
 	Carrier    Carrier `koanf:"carrier"` // the policies in front of it
-	// ScheduleFailures is how often the carrier may answer with a failure of its own before the order
-	// is given up. Answers that do not come at all are asked for, and no limit.
+	// ScheduleFailures is how often the carrier may answer with a failure of its own before the order is given up. What
+	// gets no answer is asked for. Once such a question was answered with "not known" an attempt that gets none counts
+	// too, and before giving up the carrier is asked twice more, RetryMax apart.
 	ScheduleFailures int `koanf:"schedule_failures"`
 
 	// Rates are the fees for a parcel by country, in minor units, with "*" for all others, as long as the

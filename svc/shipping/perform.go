@@ -26,7 +26,7 @@ func (s *Service) perform(ctx context.Context, c calls.Call) calls.Result[*batch
 	a := attempt{Service: s, call: c}
 	if err := json.Unmarshal(c.Request, &a.request); err != nil {
 		s.deps.Log.ErrorContext(ctx, "a stored call cannot be read", "kind", c.Kind, "err", err)
-		return calls.Result[*batch]{RetryIn: s.cfg.RetryMax, Failed: true}
+		return calls.Result[*batch]{RetryIn: s.cfg.RetryMax, Failed: true, Unknown: c.Unknown}
 	}
 	return calls.Attempt(ctx, c, a, resilience.Backoff{Base: s.cfg.RetryMin, Max: s.cfg.RetryMax, Floor: s.cfg.RetryMin / 10}, s.deps)
 }

@@ -282,6 +282,26 @@ func TestNeverArrives(t *testing.T) {
 	}
 }
 
+// TestRefusedInDoubt: a parcel that the carrier has refused may come of a request that was sent before: it must not leave,
+// and is cancelled.
+func TestRefusedInDoubt(t *testing.T) {
+	each(t, func(kind string, n int) (bool, int) {
+		if kind == "cancel" {
+			return true, http.StatusOK
+		}
+		return false, http.StatusUnprocessableEntity * min(n-1, 1)
+	}, func(t *testing.T, s *ship) {
+		s.take(shop.EventPaymentAuthorised, false)
+		s.run()
+		s.says(shop.EventShipmentRejected)
+		if err := s.collect(); shop.KindOf(err) != shop.Conflict {
+			t.Errorf("it may leave: %v", err)
+		}
+		s.says(shop.EventShipmentRejected, shop.EventShipmentCancelled)
+		s.did("cancel", 1)
+	})
+}
+
 // TestUndoMissed: the event that says again what an order is up to also brings an undo that was missed.
 func TestUndoMissed(t *testing.T) {
 	each(t, nil, func(t *testing.T, s *ship) {

@@ -99,7 +99,7 @@ func (b *batch) undo(sh *shipment, id shop.OrderID, saga shop.SagaStyle, tracePa
 // scheduled applies the carrier's yes. It is safe to repeat: the answer, a query and a webhook may all
 // bring it. A yes for an order that is being undone, or was given up, is cancelled.
 func (b *batch) scheduled(sh *shipment, traceParent string, doc parcel) error {
-	late := sh.Reference == "" && (sh.Status == shop.ShipmentRejected && sh.Reason == shop.ReasonShippingUnavailable || sh.Status == shop.ShipmentCancelled)
+	late := sh.Reference == "" && (sh.Status == shop.ShipmentRejected || sh.Status == shop.ShipmentCancelled)
 	if sh.Status != scheduling && !late {
 		return nil
 	}

@@ -4,7 +4,7 @@ import "slices"
 
 // table is every mutant. The invariants are those of ARCHITECTURE.md, and of the design where it has none.
 func table() []Mutant {
-	rows := slices.Concat(events(), readers(), commands(), money(), stock(), histories(), orders(), parcels(), outside(), edge(), inside(), library(), elsewhere())
+	rows := slices.Concat(events(), readers(), commands(), money(), moved(), stock(), histories(), orders(), parcels(), outside(), edge(), inside(), library(), elsewhere())
 	return append(rows, points(rows)...)
 }
 

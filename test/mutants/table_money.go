@@ -7,7 +7,7 @@ const (
 	providerFile = "svc/payment/provider.go"
 )
 
-// money are mutants of the payment service.
+// money are mutants of how the provider is asked to move it.
 func money() []Mutant {
 	return []Mutant{
 		{Name: "key-includes-attempt", Proves: "I4", Breaks: "each attempt has a key of its own at the provider",
@@ -31,6 +31,12 @@ func money() []Mutant {
 		{Name: "refusal-is-proof", Proves: "I6", Breaks: "a refusal of the same request settles one that is still on its way",
 			Edits: edit(attemptFile, "	case lastTry || v.Outcome == Refused && !c.Unknown:\n", "	case lastTry || v.Outcome == Refused:\n"),
 			Check: unit("svc/payment", "^TestArrivesLate$", "said [PaymentDeclined]")},
+		{Name: "silence-counts-as-failure", Proves: "I6", Breaks: "a question that gets no answer counts into the failures, so that what hangs after it is given up on the first word",
+			Edits: edit(attemptFile, "a.result.Failed, a.result.Unknown, a.result.RetryIn = false, true, a.retryIn(asked)", "a.result.Failed, a.result.Unknown, a.result.RetryIn = true, false, a.retryIn(asked)"),
+			Check: unit("platform/calls", "^TestAttempt$", "end: got given up, want ended")},
+		{Name: "no-effect-by-hearsay", Proves: "I6", Breaks: "a process whose call was taken over still says that it has had no effect",
+			Edits: edit("platform/calls/runner.go", "	return n > 0, err\n", "	return n >= 0, err\n"),
+			Check: unit("platform/calls", "^TestEndAfterTakeover$", "calls that are the other's")},
 		{Name: "begun-is-forgotten", Proves: "I4", Breaks: "a call that a killed process had begun counts as never made",
 			Edits: edit("platform/calls/runner.go", "[]byte(request), begun == 1, sqldb", "[]byte(request), begun == 2, sqldb"),
 			Check: unit("platform/calls", "^TestKilled$", "")},
@@ -49,6 +55,12 @@ func money() []Mutant {
 		{Name: "leases-of-the-dead", Proves: "I10", Breaks: "what a killed process had taken up waits until its lease has run out",
 			Edits: edit("platform/calls/owners.go", "WHERE owner = ? AND lease_until > 0`", "WHERE owner = ? AND lease_until < 0`"),
 			Check: at("^decline.request:psp.authorisations.1.", "violated: I10")},
+	}
+}
+
+// moved are mutants of what is done with money that was moved.
+func moved() []Mutant {
+	return []Mutant{
 		{Name: "void-after-capture", Proves: "I6", Breaks: "money that was taken is voided and not refunded",
 			Edits: edit(stepsFile, "	case p.Captured > 0:\n		b.to(p, refunding)", "	case p.Captured < 0:\n		b.to(p, refunding)"),
 			Check: e2e("^TestImmediateCapture$/^sqlite$", "wanted [rejected]")},
