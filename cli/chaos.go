@@ -214,32 +214,42 @@ func (f chaosFlags) some(every []chaos.Experiment) []chaos.Experiment {
 	return list
 }
 
-// runChaos runs campaigns: one, or more where some experiments need a disk that may be filled, or there are many.
+// runChaos runs campaigns: one, or more where some experiments need a disk that may be filled, or there are many. After
+// Ctrl-C, or an error of the machinery, no other is begun.
 func (s *session) runChaos(c *cobra.Command, f chaosFlags, list []chaos.Experiment, args []string) (report *chaos.Report, err error) {
 	repeat := f.repeat(args)
 	s.say("seed %d; the same draws again: %s", f.seed, repeat)
 	for _, part := range f.parts(list) {
-		system, on, stop, err := s.chaosSystem(c, f, part)
-		if err != nil {
-			return report, err
+		if err != nil || report != nil && c.Context().Err() != nil {
+			report.Skip(part)
+			continue
 		}
-		campaign := chaos.Campaign{System: system, On: on, Seed: f.seed, Repeat: repeat, Rest: chaosRest, Safety: f.safety,
-			Say: func(line string) { s.say("%s", line) }, Tick: func(line string) { s.say("%s", line) }}
-		r, err := campaign.Run(c.Context(), part)
-		stop()
-		if report == nil {
+		var r *chaos.Report
+		r, err = s.runPart(c, f, part, repeat)
+		switch {
+		case report == nil && r == nil:
+			return nil, err
+		case report == nil:
 			report = r
-		} else {
-			if !strings.Contains(report.System, r.System) {
-				report.System += "; or " + r.System
-			}
-			report.Experiments, report.NotRun, report.Took = append(report.Experiments, r.Experiments...), append(report.NotRun, r.NotRun...), report.Took+r.Took
-		}
-		if err != nil {
-			return report, err
+		case r == nil:
+			report.Skip(part)
+		default:
+			report.Add(r)
 		}
 	}
-	return report, nil
+	return report, err
+}
+
+// runPart runs a campaign on a system of its own. Without a report nothing was run.
+func (s *session) runPart(c *cobra.Command, f chaosFlags, part []chaos.Experiment, repeat string) (*chaos.Report, error) {
+	system, on, stop, err := s.chaosSystem(c, f, part)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	campaign := chaos.Campaign{System: system, On: on, Seed: f.seed, Repeat: repeat, Rest: chaosRest, Safety: f.safety,
+		Say: func(line string) { s.say("%s", line) }, Tick: func(line string) { s.say("%s", line) }}
+	return campaign.Run(c.Context(), part)
 }
 
 // chaosSystem is the Holdfast to hurt.
@@ -304,12 +314,12 @@ func (s *session) chaosAlone(ctx context.Context, dir string, verbose bool) (*cl
 // chaosCluster starts a Holdfast in many processes.
 func (s *session) chaosCluster(ctx context.Context, f chaosFlags, list []chaos.Experiment) (chaos.System, string, func(), error) {
 	s.say("starting PostgreSQL, Kafka, Temporal, and two processes for each service")
-	linked, proxies := slices.ContainsFunc(list, func(e chaos.Experiment) bool { return e.Linked() }), "without proxies"
-	if linked {
-		proxies = "with a proxy on every way between them"
+	ways, proxies := chaos.Ways(list), "without proxies"
+	if ways != nil {
+		proxies = "with a proxy on each way that is to fail"
 	}
 	// The target for a killed replica is 2 s, and its share is found free after 1; see docs/operations.md.
-	system, err := cluster.Start(ctx, cluster.Options{Replicas: 2, Gateways: 2, Temporal: cluster.OnSQLite, Links: linked, Names: needed(list, chaos.NamesNeed), Clocks: needed(list, chaos.ClocksNeed), Keep: f.keep, DispatchAfter: "500ms",
+	system, err := cluster.Start(ctx, cluster.Options{Replicas: 2, Gateways: 2, Temporal: cluster.OnSQLite, Links: ways, Names: needed(list, chaos.NamesNeed), Clocks: needed(list, chaos.ClocksNeed), Keep: f.keep, DispatchAfter: "500ms",
 		Settings: map[string]string{"bus.session_timeout": "1s", "outbox.lease": "1s", "payment.calls.alive": "1s", "shipping.calls.alive": "1s", "saga.calls.alive": "1s"}})
 	if err != nil {
 		return nil, "", nil, &exit{code: ExitUnfit, err: err}

@@ -84,18 +84,28 @@ type Availability struct {
 // Runs tells whether the experiment can be run there.
 func (e *Experiment) Runs(where Where) bool { return e.Where == Either || e.Where == where }
 
-// Linked tells whether a fault is of the ways between parts, or of the names by which they are found: then each way needs
-// a proxy.
-func (e *Experiment) Linked() bool {
-	return slices.ContainsFunc(e.Phases, func(p Phase) bool {
-		return slices.ContainsFunc(p.Faults, func(f Fault) bool {
-			switch f.(type) {
-			case *link, *name:
-				return true
+// Ways tells of a way between two parts, such as payment>psp, whether it needs a proxy for the experiments: where it is
+// to fail, and where any name is not to be told, since names are those of proxies. It is nil where no way needs one.
+func Ways(list []Experiment) func(way string) bool {
+	var faults []*link
+	for _, e := range list {
+		for _, p := range e.Phases {
+			for _, f := range p.Faults {
+				switch f := f.(type) {
+				case *name:
+					return func(string) bool { return true }
+				case *link:
+					faults = append(faults, f)
+				}
 			}
-			return false
-		})
-	})
+		}
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return func(way string) bool {
+		return slices.ContainsFunc(faults, func(f *link) bool { return f.matches(way) })
+	}
 }
 
 // draws is the source of everything that an experiment draws: the same for the same seed and name, whatever

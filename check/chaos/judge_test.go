@@ -200,6 +200,21 @@ func TestWorst(t *testing.T) {
 	}
 }
 
+// TestAdd: what was run in parts is one report.
+func TestAdd(t *testing.T) {
+	t.Parallel()
+	r := &Report{System: "one", Took: 1, NotRun: []string{}, Experiments: []*Result{{Name: "a", Verdict: Holds}}}
+	r.Add(&Report{System: "one", Took: 2, Experiments: []*Result{{Name: "b", Verdict: Holds}}})
+	if r.Verdict() != Holds || r.System != "one" || r.Took != 3 || len(r.Experiments) != 2 {
+		t.Errorf("%+v", r)
+	}
+	r.Add(&Report{System: "two", NotRun: []string{"c"}})
+	r.Skip([]Experiment{{Name: "d"}, {Name: "e"}})
+	if r.Verdict() != Interrupted || r.System != "one; or two" || strings.Join(r.NotRun, " ") != "c d e" {
+		t.Errorf("%+v, which %s", r, r.Verdict())
+	}
+}
+
 // TestContradictions: an order must become what the answer to its cancel said.
 func TestContradictions(t *testing.T) {
 	t.Parallel()

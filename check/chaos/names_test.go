@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -147,17 +148,38 @@ func TestRounds(t *testing.T) {
 	}
 }
 
-// TestLinked: proxies are needed where a way or a name fails, and they cost what the product could use.
-func TestLinked(t *testing.T) {
+// TestWays: a proxy is needed on a way that fails, and on all where a name does. Each costs what the product could use.
+func TestWays(t *testing.T) {
 	t.Parallel()
-	want := map[string]bool{"restart-kafka": false, "kill-order": false, "clock-back-order": false, "poison": false, "psp-errors": false, "psp-partition": true, "store-partition": true, "dns-bus": true}
+	all := []string{"payment>psp", "payment>postgres", "order>kafka", "saga>kafka"}
+	known := map[string]Experiment{}
 	for _, e := range Experiments(time.Second) {
-		if linked, asked := want[e.Name]; asked && linked != e.Linked() {
-			t.Errorf("%s: %t, want %t", e.Name, e.Linked(), linked)
-		}
-		delete(want, e.Name)
+		known[e.Name] = e
 	}
-	if len(want) > 0 {
-		t.Errorf("there is no %v", want)
+	for _, c := range []struct{ experiments, want string }{
+		{"restart-kafka kill-order clock-back-order poison psp-errors", ""},
+		{"psp-partition", "payment>psp"},
+		{"bus-partition kill-order", "order>kafka saga>kafka"},
+		{"psp-partition store-partition", "payment>psp payment>postgres"},
+		{"dns-bus", strings.Join(all, " ")},
+	} {
+		var list []Experiment
+		for _, name := range strings.Fields(c.experiments) {
+			e, ok := known[name]
+			if !ok {
+				t.Fatalf("there is no %s", name)
+			}
+			list = append(list, e)
+		}
+		var got []string
+		ways := Ways(list)
+		for _, way := range all {
+			if ways != nil && ways(way) {
+				got = append(got, way)
+			}
+		}
+		if strings.Join(got, " ") != c.want || (ways == nil) != (c.want == "") {
+			t.Errorf("%s: proxies on %v, want %s", c.experiments, got, c.want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"strings"
 	"time"
 
 	"holdfast/check"
@@ -71,6 +72,21 @@ func (r *Report) Verdict() Verdict {
 		return Interrupted
 	}
 	return worst
+}
+
+// Add adds what was run after it.
+func (r *Report) Add(next *Report) {
+	if !strings.Contains(r.System, next.System) {
+		r.System += "; or " + next.System
+	}
+	r.Experiments, r.NotRun, r.Took = append(r.Experiments, next.Experiments...), append(r.NotRun, next.NotRun...), r.Took+next.Took
+}
+
+// Skip notes what is not run any more.
+func (r *Report) Skip(list []Experiment) {
+	for _, e := range list {
+		r.NotRun = append(r.NotRun, e.Name)
+	}
 }
 
 // Result is what an experiment has shown.

@@ -1,6 +1,6 @@
 // Package cluster runs a Holdfast as it runs in production: a process for each service, or several, and gateways
-// before them, on a PostgreSQL, a Kafka and a Temporal of its own. The outside parties are processes, too. Where an
-// experiment is to hurt it, every way from one of them to another is through a proxy.
+// before them, on a PostgreSQL, a Kafka and a Temporal of its own. The outside parties are processes, too. The
+// ways from one of them to another that an experiment is to hurt are through proxies.
 package cluster
 
 import (
@@ -63,9 +63,9 @@ type Options struct {
 	Together bool
 	// Engines are those to use in place of its own.
 	Engines Engines
-	// Links has every way go through a proxy; without it there are no links.
-	Links bool
-	// Names has Holdfast's own processes find the others by names, with Links alone. See Nameable.
+	// Links tells of each way, such as payment>psp, whether it goes through a proxy, and is a link; nil: none does.
+	Links func(way string) bool
+	// Names has Holdfast's own processes find the others by names, where the way to them is a link. See Nameable.
 	Names bool
 	// Clocks has one replica of each service, and one gateway, have a clock that can be set: bin/holdfastd-faultclock.
 	Clocks bool
@@ -311,7 +311,7 @@ func (s *System) Of(kind string) (all []*Part) {
 	return all
 }
 
-// Links returns every way from one part to another.
+// Links returns the ways from one part to another that are through proxies.
 func (s *System) Links() []chaos.Link {
 	all := make([]chaos.Link, len(s.links))
 	for i, l := range s.links {
@@ -323,7 +323,7 @@ func (s *System) Links() []chaos.Link {
 // way returns the address by which from reaches an address of to: that of a proxy, where links are wanted, and with a
 // name, where from asks for names.
 func (s *System) way(from, to, addr string) (string, error) {
-	if !s.options.Links {
+	if s.options.Links == nil || !s.options.Links(from+">"+to) {
 		return addr, nil
 	}
 	door, err := engine.Address()

@@ -105,7 +105,7 @@ func (s *System) startKafka(ctx context.Context) error {
 		return err
 	}
 	s.engines.Kafka = cfg.Addr
-	if s.options.Links {
+	if s.options.Links != nil {
 		if cfg.Listeners, err = s.listeners(); err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (s *System) startKafka(ctx context.Context) error {
 	return s.run(ctx, "kafka", k.Process)
 }
 
-// listeners are those of the services; their addresses in s.seeds are those of the links.
+// listeners are those of the services; their addresses in s.seeds are those of the links, where there are some.
 func (s *System) listeners() (all []engine.KafkaListener, err error) {
 	for _, kind := range s.stateful() {
 		l := engine.KafkaListener{Name: strings.ToUpper(kind), Protocol: "PLAINTEXT"}

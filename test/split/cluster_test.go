@@ -39,7 +39,7 @@ func TestCluster(t *testing.T) {
 		t.Skip("it starts ten processes and three engines")
 	}
 	engines.SkipIfEmbedded(t)
-	s, err := cluster.Start(t.Context(), cluster.Options{Bin: split.Programs(t), Temporal: cluster.OnPostgres, Links: true, DispatchAfter: "200ms", Settings: split.Quick()})
+	s, err := cluster.Start(t.Context(), cluster.Options{Bin: split.Programs(t), Temporal: cluster.OnPostgres, Links: func(string) bool { return true }, DispatchAfter: "200ms", Settings: split.Quick()})
 	engines.Need(t, err)
 	var pids []int
 	t.Cleanup(func() {
