@@ -63,6 +63,11 @@ type Sent struct {
 // one that says that the server failed.
 func (s Sent) InDoubt() bool { return s.Status == 0 || s.Status >= http.StatusInternalServerError }
 
+// Refused tells whether the sender was told that the order is not stored: an overload refuses before it stores anything.
+func (s Sent) Refused() bool {
+	return s.Status >= 400 && s.Status < http.StatusInternalServerError || s.Code == "overloaded"
+}
+
 // History is what a load has seen.
 type History struct {
 	Plan    Plan

@@ -280,7 +280,7 @@ func verifyHistory(sent []Sent, byID map[shop.OrderID]shop.Order, bad report) {
 		switch {
 		case !ok:
 			bad("I2", id, "nobody asked for it")
-		case s.Status >= 400 && s.Status < 500:
+		case s.Refused():
 			bad("I2", id, "it was refused with %d %s", s.Status, s.Code)
 		}
 		if other, twice := first[o.ExternalID]; twice {

@@ -75,6 +75,9 @@ func TestVerifyFinds(t *testing.T) {
 		{"a total differs", "I1", func(_ *check.World, s *[]check.Sent) { (*s)[0].Total = 1 }},
 		{"nobody asked for it", "I2", func(_ *check.World, s *[]check.Sent) { *s = (*s)[1:] }},
 		{"a refused order was stored", "I2", func(_ *check.World, s *[]check.Sent) { (*s)[0].ID, (*s)[0].Status = "", 422 }},
+		{"an order that was too many was stored", "I2", func(_ *check.World, s *[]check.Sent) {
+			(*s)[0].ID, (*s)[0].Status, (*s)[0].Code = "", 503, "overloaded"
+		}},
 		{"two orders of one key", "I3", func(w *check.World, _ *[]check.Sent) { w.Orders[1].ExternalID = w.Orders[0].ExternalID }},
 		{"captured twice", "I4", money("captured", "gone", "g", 1000)},
 		{"an operation done twice", "I4", money("voided", "undone", "d", 1000)},

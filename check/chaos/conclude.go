@@ -87,7 +87,7 @@ func (r *run) resend(ctx context.Context) error {
 		var places []int
 		var doubtful []check.Sent
 		for i, s := range h.Orders {
-			if s.InDoubt() && s.Code != "overloaded" {
+			if s.InDoubt() && !s.Refused() {
 				places, doubtful = append(places, i), append(doubtful, s)
 			}
 		}

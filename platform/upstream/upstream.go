@@ -112,17 +112,36 @@ func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	u.counts.retries.Add(req.Context(), 1, u.counts.service)
 	second := u.pick(first)
-	if resp, err = u.send(req, second, body, false); err != nil && req.Context().Err() == nil && second != first {
-		u.failed(req.Context(), second, err)
+	resp, again := u.send(req, second, body, false)
+	switch {
+	case again != nil:
+		if req.Context().Err() == nil && second != first {
+			u.failed(req.Context(), second, again)
+		}
+		return nil, again
+	case refuses(resp) && !unsent(err):
+		// Of itself alone: the one that was asked first may have done it, so that nobody may be told that it was refused.
+		_ = resp.Body.Close()
+		return nil, err
 	}
-	return resp, err
+	return resp, nil
+}
+
+// refuses tells whether an answer is that of a replica that has not looked at the request.
+func refuses(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusTooManyRequests
+}
+
+// unsent tells whether a request that failed so cannot have arrived.
+func unsent(err error) bool {
+	var dial errDial
+	return errors.As(err, &dial)
 }
 
 // again tells whether a request that failed may be sent to another replica.
 func (u *Upstream) again(req *http.Request, err error) bool {
-	var unsent errDial
 	switch {
-	case errors.As(err, &unsent), errors.Is(err, errSilent): // of which eject has asked the budget
+	case unsent(err), errors.Is(err, errSilent): // of which eject has asked the budget
 		return true
 	default:
 		return u.cfg.Repeatable(req) && u.mayRepeat()

@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"net"
@@ -31,6 +32,7 @@ type replica struct {
 	conns  chan net.Conn // to be accepted
 	got    atomic.Int64
 	broken atomic.Bool  // it cuts each connection after it has read the request
+	full   atomic.Bool  // it refuses each request
 	gone   atomic.Bool  // nobody listens
 	takes  atomic.Int64 // how long an answer takes, in nanoseconds
 
@@ -50,6 +52,10 @@ func newReplica(t *testing.T) *replica {
 		r.got.Add(1)
 		if r.broken.Load() {
 			panic(http.ErrAbortHandler)
+		}
+		if r.full.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
 		}
 		time.Sleep(time.Duration(r.takes.Load()))
 		_, _ = w.Write(b)
@@ -165,6 +171,9 @@ func bubbleWith(t *testing.T, tel *telemetry.Telemetry, test func(t *testing.T, 
 	})
 }
 
+// errFull is what ask returns where a replica has refused.
+var errFull = errors.New("refused")
+
 // ask sends a POST, with a key or without, and returns how long the answer took; the client gives up after a minute.
 func ask(t *testing.T, u *upstream.Upstream, key string) (time.Duration, error) {
 	t.Helper()
@@ -184,6 +193,9 @@ func ask(t *testing.T, u *upstream.Upstream, key string) (time.Duration, error) 
 		return time.Since(began), err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return time.Since(began), errFull
+	}
 	if b, err := io.ReadAll(resp.Body); err != nil || string(b) != body {
 		t.Errorf("answered %q %v, want %q", b, err, body)
 	}
@@ -280,6 +292,51 @@ func TestReplicas(t *testing.T) {
 	})
 }
 
+// TestRefusedInDoubt: a replica that refuses a request says nothing of the one that had it before, and may have done it.
+func TestRefusedInDoubt(t *testing.T) {
+	for name, c := range map[string]struct {
+		first   func(a *replica)
+		refused int // of two, of which one goes to each replica first
+	}{
+		"nothing was sent":    {(*replica).leave, 2},
+		"the connection ends": {func(a *replica) { a.broken.Store(true) }, 1},
+		"it stands still":     {(*replica).pause, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, u *upstream.Upstream, a, b *replica) {
+				b.full.Store(true)
+				c.first(a)
+				errs := make(chan error, 2)
+				for range 2 {
+					go func() {
+						_, err := ask(t, u, "key")
+						errs <- err
+					}()
+				}
+				time.Sleep(100 * time.Millisecond)
+				for range 40 { // so that it is seen if it stands still
+					go func() { _, _ = ask(t, u, "key") }()
+					time.Sleep(50 * time.Millisecond)
+				}
+				refused := 0
+				for range 2 {
+					if err := <-errs; errors.Is(err, errFull) {
+						refused++
+					} else if err == nil {
+						t.Error("it was done")
+					}
+				}
+				if refused != c.refused {
+					t.Errorf("%d of 2 were refused, want %d", refused, c.refused)
+				}
+				if name == "it stands still" {
+					a.resume()
+				}
+			})
+		})
+	}
+}
+
 // TestHang: a replica that stands still is missed for a second or two by the requests that may be repeated. While it
 // stands still no other request is sent to it, and when it goes on it gets its share again.
 func TestHang(t *testing.T) {
@@ -291,7 +348,8 @@ func TestHang(t *testing.T) {
 		}
 		a.pause()
 		single := make(chan answers)
-		go func() { single <- load(t, u, "", 2, 0)() }() // one for each
+		go func() { single <- load(t, u, "", 2, 0)() }()
+		synctest.Wait() // one for each, before others take turns
 		if got := load(t, u, "key", 40, 50*time.Millisecond)(); got.failed > 0 || got.slowest > 2*time.Second {
 			t.Errorf("one stands still: %+v", got)
 		}

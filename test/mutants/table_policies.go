@@ -87,6 +87,9 @@ func edge() []Mutant {
 // inside are mutants of the policies between the parts.
 func inside() []Mutant {
 	return []Mutant{
+		{Name: "refused-for-another", Proves: "I2", Breaks: "a replica that refuses what it has not seen speaks for the one that had it before",
+			Edits: edit("platform/upstream/upstream.go", "	case refuses(resp) && !unsent(err):\n", "	case refuses(resp) && resp.Body == nil:\n"),
+			Check: unit("platform/upstream", "^TestRefusedInDoubt$", "of 2 were refused, want 1")},
 		{Name: "no-store-guard", Proves: "policy: store guard", Breaks: "a store that is down is asked by everybody",
 			Edits: edit("app/app.go", "	cfg.Guard = guard\n", ""),
 			Check: e2e("^TestFallback$", "")},
