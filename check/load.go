@@ -60,7 +60,7 @@ type Sent struct {
 }
 
 // InDoubt tells whether the order may have been stored without the sender's knowing: no answer came, or
-// one that says that the server failed.
+// one that says that the server failed. An overload's answer counts as one; see Refused.
 func (s Sent) InDoubt() bool { return s.Status == 0 || s.Status >= http.StatusInternalServerError }
 
 // Refused tells whether the sender was told that the order is not stored: an overload refuses before it stores anything.

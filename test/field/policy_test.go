@@ -101,7 +101,7 @@ func TestField_watermill467_DeadContextRetry(t *testing.T) {
 		t.Cleanup(carrier.Close)
 		cfg := harness.Quick(t, "sqlite")
 		cfg.Shipping.CarrierURL, cfg.Shipping.RatesEvery = carrier.URL, time.Hour
-		cfg.Shipping.Carrier.Rates.Timeout = resilience.TimeoutConfig{Attempt: 2 * time.Second, Total: 30 * time.Second}
+		cfg.Shipping.Carrier.Rates.Timeout = resilience.TimeoutConfig{Attempt: time.Second, Total: 10 * time.Second}
 		s := started(t, cfg)
 		harness.Eventually(t, "the carrier's fee is known by the second attempt", func() bool {
 			return s.Place(t, harness.Command("tok_ok", "10115", harness.Line("TEA", 1))).Shipping == 777
