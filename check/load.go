@@ -12,9 +12,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/shop"
@@ -57,15 +59,20 @@ type Sent struct {
 	Code   string
 	Due    time.Time     // when it was to be sent
 	Took   time.Duration // from then until its answer, or until it was given up
+	// Repeated is set where net/http sent it again by itself, as it does with a request that has an Idempotency-Key and
+	// breaks a connection that was used before: the answer, if it is a refusal, does not speak for what was sent first.
+	Repeated bool
 }
 
 // InDoubt tells whether the order may have been stored without the sender's knowing: no answer came, or
 // one that says that the server failed. An overload's answer counts as one; see Refused.
-func (s Sent) InDoubt() bool { return s.Status == 0 || s.Status >= http.StatusInternalServerError }
+func (s Sent) InDoubt() bool {
+	return s.Status == 0 || s.Status >= http.StatusInternalServerError || s.Repeated && s.Status >= http.StatusBadRequest
+}
 
 // Refused tells whether the sender was told that the order is not stored: an overload refuses before it stores anything.
 func (s Sent) Refused() bool {
-	return s.Status >= 400 && s.Status < http.StatusInternalServerError || s.Code == "overloaded"
+	return !s.Repeated && (s.Status >= http.StatusBadRequest && s.Status < http.StatusInternalServerError || s.Code == "overloaded")
 }
 
 // History is what a load has seen.
@@ -211,6 +218,8 @@ func (p Plan) body(i int) []byte {
 // place sends order i once. A request without an answer is left in doubt.
 func (l *load) place(ctx context.Context, i int) Sent {
 	s := Sent{Number: i, Key: l.plan.key(i)}
+	var times atomic.Int32
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { times.Add(1) }})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.plan.URL+"/v1/orders", bytes.NewReader(l.plan.body(i)))
 	if err != nil {
 		return s
@@ -224,7 +233,7 @@ func (l *load) place(ctx context.Context, i int) Sent {
 		Code  string       `json:"code"`
 	}
 	s.Status = l.do(req, &answer)
-	s.Code = answer.Code
+	s.Code, s.Repeated = answer.Code, times.Load() > 1
 	if s.Status == http.StatusCreated {
 		s.ID, s.Total = answer.ID, answer.Total
 	}

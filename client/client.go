@@ -4,8 +4,9 @@
 //
 // Requests that are safe to repeat are repeated, at most twice: reads, PUTs, and POSTs with their
 // Idempotency-Key, when the connection fails or the answer is 503. Besides, net/http itself replays a
-// POST that carries an Idempotency-Key when a kept-alive connection turns out to be dead; that is
-// harmless for the same reason.
+// POST that carries an Idempotency-Key when a kept-alive connection turns out to be dead. Where one of
+// these may have been carried out and the last one was refused unseen, as overloaded or too many, the
+// error is that of the first: the request is in doubt, and to be sent again with its key.
 package client
 
 import (

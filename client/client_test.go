@@ -68,7 +68,10 @@ func says(status int, body string, header ...string) http.HandlerFunc {
 // cut ends the connection without an answer.
 func cut(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
-const unavailable = `{"code":"unavailable","detail":"the database is away","retryable":true,"request_id":"req_1"}`
+const (
+	unavailable = `{"code":"unavailable","detail":"the database is away","retryable":true,"request_id":"req_1"}`
+	overloaded  = `{"code":"overloaded","detail":"too much to do","retryable":true,"request_id":"req_2"}`
+)
 
 func TestPlaceIsRepeatedWithItsKey(t *testing.T) {
 	t.Parallel()
@@ -118,6 +121,37 @@ func TestGivesUp(t *testing.T) {
 			}
 			if n := len(s.seen("Host")); n != test.sent {
 				t.Errorf("sent %d times, want %d", n, test.sent)
+			}
+		})
+	}
+}
+
+// TestRefusedInDoubt: the first try may have placed the order, so that nobody is told of the second that it was refused.
+func TestRefusedInDoubt(t *testing.T) {
+	t.Parallel()
+	limited := says(429, `{"code":"rate_limited","detail":"too many"}`)
+	tests := []struct {
+		name    string
+		answers []http.HandlerFunc
+		code    string // "" is an error without one
+	}{
+		{"no answer, then too much to do", []http.HandlerFunc{cut, says(503, overloaded)}, ""},
+		{"no answer, then too many", []http.HandlerFunc{cut, limited}, ""},
+		{"too much to do, no answer, too much to do", []http.HandlerFunc{says(503, overloaded), cut, says(503, overloaded)}, ""},
+		{"a failure, then too much to do", []http.HandlerFunc{says(503, unavailable), says(503, overloaded)}, "unavailable"},
+		{"a failure, then too many", []http.HandlerFunc{says(503, unavailable), limited}, "unavailable"},
+		{"too much to do", []http.HandlerFunc{says(503, overloaded)}, "overloaded"},
+		{"too much to do, then too many", []http.HandlerFunc{says(503, overloaded), limited}, "rate_limited"},
+		{"no answer, then a refusal", []http.HandlerFunc{cut, says(422, `{"code":"validation_failed","detail":"no"}`)}, "validation_failed"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c, _ := start(t, test.answers...)
+			_, err := c.PlaceOrder(t.Context(), "key-1", shop.PlaceOrder{}, 0)
+			var p *client.Problem
+			if errors.As(err, &p) != (test.code != "") || err == nil || p != nil && p.Code != test.code {
+				t.Errorf("%v, want the code %q", err, test.code)
 			}
 		})
 	}

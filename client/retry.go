@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,22 +18,40 @@ const (
 	maxPause = 5 * time.Second
 )
 
+// errAnswerLost is what is known of a try that net/http has repeated by itself.
+var errAnswerLost = errors.New("the connection broke before the answer came")
+
 // retrier repeats requests that are safe to repeat. It is the one layer that does.
 type retrier struct{ hc *http.Client }
 
-// Do sends a request, and sends it again where that may help and cannot harm.
+// Do sends a request, and sends it again where that may help and cannot harm. Where a try may have been carried out, a
+// later one that the server refused unseen does not speak for it: the error is then that of the first.
 func (t *retrier) Do(r *http.Request) (*http.Response, error) {
+	var doubt error
+	var times atomic.Int64 // that net/http has sent the last try
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{WroteHeaders: func() { times.Add(1) }}))
 	for n := 0; ; n++ {
+		times.Store(0)
 		answer, err := t.hc.Do(r)
+		if doubt == nil && times.Load() > 1 && r.Method != http.MethodGet {
+			doubt = errAnswerLost
+		}
 		pause, again := verdict(r, answer, err)
 		if !again || n == maxRetries {
+			if doubt != nil && err == nil && refuses(answer) {
+				_ = answer.Body.Close() // what it says is not so
+				return nil, doubt
+			}
 			return answer, err
 		}
 		if pause == 0 {
 			pause = firstPause << n
 		}
+		if doubt == nil && r.Method != http.MethodGet {
+			doubt = inDoubt(answer, err)
+		}
 		if answer != nil {
-			_ = answer.Body.Close() // its content is of no use
+			_ = answer.Body.Close() // what is left of it is of no use
 		}
 		if !sleep(r.Context(), pause) {
 			return nil, context.Cause(r.Context())
@@ -40,6 +60,22 @@ func (t *retrier) Do(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// refuses tells whether an answer is that of a server which has not looked at the request.
+func refuses(answer *http.Response) bool {
+	return answer.StatusCode == http.StatusServiceUnavailable || answer.StatusCode == http.StatusTooManyRequests
+}
+
+// inDoubt returns the error of a try that may have been carried out, and nil of one that was not.
+func inDoubt(answer *http.Response, err error) error {
+	if err != nil {
+		return err
+	}
+	if p := problemOf(answer); p.Code != "overloaded" {
+		return p
+	}
+	return nil
 }
 
 // verdict says whether to send r again, and after what pause if the server says.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
@@ -96,34 +97,33 @@ func stopServer(stop func() error, errs io.Writer) {
 // inner are the parts that only talk to one another.
 var inner = []primitives.ServiceName{primitives.HistoryService, primitives.MatchingService, primitives.WorkerService}
 
-// choosePorts fixes the address and a free port for each inner part. The server listens by itself, by
-// number, and so there is a moment in which somebody else may take one; then it says so and ends.
+// The ports of the inner parts are below those that the kernel gives to outgoing connections and to whoever does not
+// care, since the server listens by itself, by number, and so there is a moment in which somebody else may take one;
+// then it says so and ends.
+const (
+	firstPort = 12_000
+	numPorts  = 20_000
+)
+
+// choosePorts fixes the address and a free port for each inner part.
 func choosePorts(addr string) (string, map[primitives.ServiceName]int, error) {
-	var taken []net.Listener
-	defer func() {
-		for _, l := range taken {
-			_ = l.Close()
-		}
-	}()
-	free := func(addr string) (*net.TCPAddr, error) {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			return nil, err
-		}
-		taken = append(taken, l)
-		return l.Addr().(*net.TCPAddr), nil
-	}
-	front, err := free(addr)
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return "", nil, fmt.Errorf("--addr: %w", err)
 	}
+	defer l.Close()
+	front := l.Addr().(*net.TCPAddr)
 	ports := map[primitives.ServiceName]int{primitives.FrontendService: front.Port}
 	for _, name := range inner {
-		at, err := free(net.JoinHostPort(front.IP.String(), "0"))
-		if err != nil {
-			return "", nil, err
+		for try := 0; ports[name] == 0; try++ {
+			at, err := net.Listen("tcp", net.JoinHostPort(front.IP.String(), strconv.Itoa(firstPort+rand.IntN(numPorts))))
+			if err == nil {
+				defer at.Close() // until all are chosen, so that each has its own
+				ports[name] = at.Addr().(*net.TCPAddr).Port
+			} else if try == 100 {
+				return "", nil, fmt.Errorf("find a port for the %s: %w", name, err)
+			}
 		}
-		ports[name] = at.Port
 	}
 	return front.String(), ports, nil
 }

@@ -3,6 +3,7 @@ package temporal_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,5 +106,27 @@ func TestServerThatDoesNotStart(t *testing.T) {
 	}
 	if s.Ready(t.Context()) == nil {
 		t.Error("it says that it is ready")
+	}
+}
+
+// Its ports are not those that outgoing connections and listeners on port 0 are given: one of them took the port of a
+// temporald that had not begun to listen.
+func TestServerPorts(t *testing.T) {
+	t.Parallel()
+	program := filepath.Join(t.TempDir(), "temporald")
+	if err := os.WriteFile(program, nil, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		s, err := temporal.NewServer(t.Context(), temporal.ServerConfig{Run: true, Binary: program, UI: true}, "default", t.TempDir(), fakes.Deps(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, addr := range []string{s.Addr(), strings.TrimPrefix(s.UI(), "http://")} {
+			at, err := netip.ParseAddrPort(addr)
+			if err != nil || !at.Addr().IsLoopback() || at.Port() >= 32768 {
+				t.Errorf("it is to listen on %s, %v", addr, err)
+			}
+		}
 	}
 }

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -105,13 +108,24 @@ func find(named string) (string, error) {
 	return path, nil
 }
 
-// freePort returns a loopback address that is free now.
+// The ports that temporald is given are below those that the kernel gives to outgoing connections and to whoever does
+// not care: it takes its own only once it has started, and until then nobody must come upon it by chance.
+const (
+	firstPort = 12_000
+	ports     = 20_000
+)
+
+// freePort returns a loopback address that is free now. It is not drawn from deps, which may have the same seed in
+// several programs at once.
 func freePort(ctx context.Context, deps shop.Deps) (string, error) {
-	l, err := deps.Net.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a port for temporald: %w", err)
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = deps.Net.Listen(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(firstPort+rand.IntN(ports))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", fmt.Errorf("find a port for temporald: %w", err)
 }
 
 // Run runs the server until ctx ends, and starts it again where it ends by itself. The first start must

@@ -170,6 +170,11 @@ func (u *Upstream) send(req *http.Request, to *replica, body func() io.ReadClose
 			r.GetBody = func() (io.ReadCloser, error) { return body(), nil }
 		}
 	}
+	if key, ok := r.Header["Idempotency-Key"]; ok {
+		// It does so, too, with one that has such a key and no body to rewind, unless the name is written otherwise.
+		delete(r.Header, "Idempotency-Key")
+		r.Header["idempotency-key"] = key
+	}
 	a := &attempt{movable: movable, end: end}
 	to.begin(a)
 	resp, err := u.next.RoundTrip(r)

@@ -337,6 +337,31 @@ func TestRefusedInDoubt(t *testing.T) {
 	}
 }
 
+// TestSentOnceEach: net/http repeats nothing by itself, not even a request with a key and without a body.
+func TestSentOnceEach(t *testing.T) {
+	bubble(t, func(t *testing.T, u *upstream.Upstream, a, b *replica) {
+		cancel := func() {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://service/cancel", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Idempotency-Key", "key")
+			if resp, err := u.RoundTrip(req); err == nil {
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+			}
+		}
+		cancel()
+		cancel() // so that both have a connection that was used before
+		a.broken.Store(true)
+		b.broken.Store(true)
+		cancel()
+		if a.got.Load() != 2 || b.got.Load() != 2 {
+			t.Errorf("the replicas got the last request %d and %d times, want once each", a.got.Load()-1, b.got.Load()-1)
+		}
+	})
+}
+
 // TestHang: a replica that stands still is missed for a second or two by the requests that may be repeated. While it
 // stands still no other request is sent to it, and when it goes on it gets its share again.
 func TestHang(t *testing.T) {
