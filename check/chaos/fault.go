@@ -167,7 +167,7 @@ func stopped(pid int) bool {
 // startLimit bounds the start of what was killed.
 const startLimit = time.Minute
 
-// Heal brings them back, all at once.
+// Heal brings them back, all at once. It can be called again for those that it could not bring back.
 func (p *process) Heal(ctx context.Context) error {
 	p.mu.Lock()
 	hit, stop := p.hit, p.stop
@@ -197,6 +197,13 @@ func (p *process) Heal(ctx context.Context) error {
 		})
 	}
 	all.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, part := range hit {
+		if errs[i] != nil {
+			p.hit = append(p.hit, part)
+		}
+	}
 	return errors.Join(errs...)
 }
 

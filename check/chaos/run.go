@@ -206,12 +206,8 @@ func (r *run) play(ctx context.Context) error {
 func (r *run) one(ctx context.Context, i int) error {
 	p := r.Phases[i]
 	r.setPhase(p.Name)
-	for _, f := range r.faults {
-		if r.active[f] != nil && !slices.Contains(p.Faults, f) {
-			if err := r.end(ctx, f); err != nil {
-				return err
-			}
-		}
+	if err := r.endAllBut(ctx, p.Faults); err != nil {
+		return err
 	}
 	counted := r.counts(ctx)
 	began := time.Since(r.record.began)
@@ -265,17 +261,41 @@ func (r *run) begin(ctx context.Context, f Fault) {
 	}
 }
 
+// endAllBut heals all faults but some. A process may not start as long as something else is wrong that it needs: it is
+// tried again whenever another fault is healed, in this phase or in one that comes.
+func (r *run) endAllBut(ctx context.Context, some []Fault) error {
+	for {
+		healed := false
+		var errs []error
+		for _, f := range r.faults {
+			if r.active[f] == nil || slices.Contains(some, f) {
+				continue
+			}
+			if err := r.end(ctx, f); err != nil {
+				errs = append(errs, err)
+			} else {
+				healed = true
+			}
+		}
+		switch {
+		case len(errs) == 0, !healed && len(r.active) > len(errs): // which others are in the way of
+			return nil
+		case !healed:
+			return errors.Join(errs...)
+		}
+	}
+}
+
 // end heals a fault, and counts what it did.
 func (r *run) end(ctx context.Context, f Fault) error {
 	fr := r.active[f]
-	delete(r.active, f)
 	err := f.Heal(ctx)
 	fr.To = time.Since(r.record.began)
 	fr.Fault = f.Describe()
 	if err != nil {
-		fr.Error = err.Error()
 		return fmt.Errorf("%s could not be healed: %w", fr.Fault, err)
 	}
+	delete(r.active, f)
 	if fr.Bites, err = f.Bites(); err != nil {
 		fr.Error = err.Error()
 	}
@@ -289,13 +309,7 @@ const allHealed = 90 * time.Second
 func (r *run) heal(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), allHealed)
 	defer cancel()
-	var errs []error
-	for _, f := range r.faults {
-		if r.active[f] != nil {
-			errs = append(errs, r.end(ctx, f))
-		}
-	}
-	return errors.Join(errs...)
+	return r.endAllBut(ctx, nil)
 }
 
 // measured is where the recovery is measured: from the fault, which others make up for while it lasts, or from its end.

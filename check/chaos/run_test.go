@@ -2,7 +2,10 @@ package chaos
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -183,6 +186,52 @@ func TestProcess(t *testing.T) {
 			}
 			if a.all() != c.want || b.all() != c.want || other.all() != "" {
 				t.Errorf("%q, %q, another kind %q; want %q for both", a.all(), b.all(), other.all(), c.want)
+			}
+		})
+	}
+}
+
+// needy is a part that does not start while something else is broken, and away that something.
+type (
+	needy struct {
+		*fakePart
+		without *away
+	}
+	away struct{ broken atomic.Bool }
+)
+
+func (n needy) Start(ctx context.Context) error {
+	if n.without.broken.Load() {
+		return errors.New("what it needs is away")
+	}
+	return n.fakePart.Start(ctx)
+}
+
+func (a *away) Touches() string                      { return "what it needs" }
+func (a *away) Describe() string                     { return "it is away" }
+func (a *away) Inject(context.Context, *Field) error { a.broken.Store(true); return nil }
+func (a *away) Heal(context.Context) error           { a.broken.Store(false); return nil }
+func (a *away) Bites() (int64, error)                { return 1, nil }
+
+// TestHealedOnceItCan: what was killed is started when what it needs is there again, be that healed with it or later.
+func TestHealedOnceItCan(t *testing.T) {
+	t.Parallel()
+	for name, later := range map[string]bool{"together": false, "later": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			other := &away{}
+			part := needy{newPart("order-1", "order"), other}
+			killed := &process{kind: "order", act: kill}
+			phases := []Phase{{Name: "both", For: time.Second, Faults: []Fault{killed, other}}, {Name: "after", For: time.Second}}
+			if later {
+				phases = slices.Insert(phases, 1, Phase{Name: "second", For: time.Second, Faults: []Fault{other}})
+			}
+			r, err := campaign(t, fakeHoldfast(t, part)).Run(t.Context(), []Experiment{{Name: "needy", Load: Load{Rate: 5}, Phases: phases, SafetyOnly: true}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := r.Experiments[0]; got.Verdict != Holds || part.all() != "kill start" {
+				t.Errorf("%s %q after %q", got.Verdict, got.Failed, part.all())
 			}
 		})
 	}
