@@ -74,6 +74,7 @@ type chaosFlags struct {
 	length        time.Duration
 	seed          uint64
 	split, safety bool
+	temporal      cluster.TemporalStore
 	report        string
 	count, rounds int
 	keep, verbose bool
@@ -101,6 +102,7 @@ Exit code 3 where not every hypothesis held, with --safety only where something 
 	c.Flags().DurationVar(&f.length, "length", 0, "how long each fault lasts; by default as long as each is meant to, which is 12s or 1m")
 	c.Flags().Uint64Var(&f.seed, "seed", 0, "repeats what a run has drawn; by default drawn itself, and printed")
 	c.Flags().BoolVar(&f.split, "split", false, "on split processes with real engines")
+	c.Flags().StringVar((*string)(&f.temporal), "temporal-store", string(cluster.OnSQLite), "with --split: where Temporal keeps everything, sqlite or postgres")
 	c.Flags().StringVar(&f.report, "report", "", "a directory for report.json and report.html")
 	c.Flags().IntVar(&f.count, "count", 5, "how many for some, and pairs of faults for pairs")
 	c.Flags().IntVar(&f.rounds, "rounds", 1, "how often the fault of each cell comes, a second after it was healed, with other draws each time")
@@ -113,6 +115,9 @@ Exit code 3 where not every hypothesis held, with --safety only where something 
 		}
 		if slices.Contains(args, singleFaults) && (!f.split || !f.safety) {
 			return usage("cells is for --split --safety")
+		}
+		if c.Flags().Changed("temporal-store") && (!f.split || f.temporal != cluster.OnSQLite && f.temporal != cluster.OnPostgres) {
+			return usage("--temporal-store is for --split, and %s or %s", cluster.OnSQLite, cluster.OnPostgres)
 		}
 		if f.rounds < 1 || f.rounds > 1 && !slices.ContainsFunc(args, func(name string) bool { return strings.HasPrefix(name, "cell") }) {
 			return usage("--rounds is 1 or more, and for cells, or those by name")
@@ -319,12 +324,12 @@ func (s *session) chaosCluster(ctx context.Context, f chaosFlags, list []chaos.E
 		proxies = "with a proxy on each way that is to fail"
 	}
 	// The target for a killed replica is 2 s, and its share is found free after 1; see docs/operations.md.
-	system, err := cluster.Start(ctx, cluster.Options{Replicas: 2, Gateways: 2, Temporal: cluster.OnSQLite, Links: ways, Names: needed(list, chaos.NamesNeed), Clocks: needed(list, chaos.ClocksNeed), Keep: f.keep, DispatchAfter: "500ms",
+	system, err := cluster.Start(ctx, cluster.Options{Replicas: 2, Gateways: 2, Temporal: f.temporal, Links: ways, Names: needed(list, chaos.NamesNeed), Clocks: needed(list, chaos.ClocksNeed), Keep: f.keep, DispatchAfter: "500ms",
 		Settings: map[string]string{"bus.session_timeout": "1s", "outbox.lease": "1s", "payment.calls.alive": "1s", "shipping.calls.alive": "1s", "saga.calls.alive": "1s"}})
 	if err != nil {
 		return nil, "", nil, &exit{code: ExitUnfit, err: err}
 	}
-	return system, "two processes for each service and two gateways, on PostgreSQL, Apache Kafka and Temporal, " + proxies, func() {
+	return system, fmt.Sprintf("two processes for each service and two gateways, on PostgreSQL, Apache Kafka and Temporal (%s), %s", f.temporal, proxies), func() {
 		if err := system.Close(); err != nil {
 			s.say("afterwards: %v", err)
 		}

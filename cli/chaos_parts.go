@@ -48,6 +48,9 @@ func (f chaosFlags) repeat(args []string) string {
 	if f.split {
 		again += " --split"
 	}
+	if f.split && f.temporal != cluster.OnSQLite {
+		again += fmt.Sprintf(" --temporal-store %s", f.temporal)
+	}
 	if f.safety {
 		again += " --safety"
 	}
