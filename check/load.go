@@ -65,7 +65,8 @@ type Sent struct {
 }
 
 // InDoubt tells whether the order may have been stored without the sender's knowing: no answer came, or
-// one that says that the server failed. An overload's answer counts as one; see Refused.
+// one that says that the server failed, or one that refuses what net/http had sent before. An overload's answer counts
+// as one; see Refused.
 func (s Sent) InDoubt() bool {
 	return s.Status == 0 || s.Status >= http.StatusInternalServerError || s.Repeated && s.Status >= http.StatusBadRequest
 }
@@ -240,7 +241,8 @@ func (l *load) place(ctx context.Context, i int) Sent {
 	return s
 }
 
-// Resend sends again, with their keys, the orders of a history that are in doubt, and keeps the answers.
+// Resend sends again, with their keys, the orders of a history that are in doubt, and keeps the answers, of which one
+// may be a refusal.
 // plan is the history's, at the server's present address.
 func Resend(ctx context.Context, plan Plan, orders []Sent) error {
 	l := &load{plan: plan, http: &http.Client{Timeout: settleWait}}
@@ -250,17 +252,22 @@ func Resend(ctx context.Context, plan Plan, orders []Sent) error {
 			continue
 		}
 		s := l.place(ctx, orders[i].Number)
-		for end := time.Now().Add(settleWait); s.Status == http.StatusServiceUnavailable && time.Now().Before(end) && ctx.Err() == nil; {
+		for end := time.Now().Add(settleWait); s.askAgain() && time.Now().Before(end) && ctx.Err() == nil; {
 			<-time.After(resendPause) // it asks to be asked again
 			s = l.place(ctx, orders[i].Number)
 		}
-		if s.ID == "" {
+		if s.ID == "" && (s.InDoubt() || s.askAgain()) {
 			return fmt.Errorf("the repetition of %s was answered with %d %s", s.Key, s.Status, s.Code)
 		}
 		s.Due, s.Took = orders[i].Due, orders[i].Took
 		orders[i] = s
 	}
 	return nil
+}
+
+// askAgain tells whether the answer asks for the order to be sent again.
+func (s Sent) askAgain() bool {
+	return s.Status == http.StatusServiceUnavailable || s.Status == http.StatusTooManyRequests || s.Code == "idempotency_in_progress"
 }
 
 // settled waits for the order's outcome, and tells whether it came in time.

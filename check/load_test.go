@@ -18,14 +18,14 @@ func TestRepeatedByNetHTTP(t *testing.T) {
 		if n == 3 {
 			panic(http.ErrAbortHandler)
 		}
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = io.WriteString(w, `{"code":"overloaded"}`)
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = io.WriteString(w, `{"code":"rate_limited"}`)
 	}))
 	t.Cleanup(server.Close)
 	l := &load{plan: Plan{URL: server.URL}, http: server.Client()}
 	for n := range 3 {
 		s := l.place(t.Context(), n)
-		if repeated := n == 2; s.Code != "overloaded" || s.Repeated != repeated || s.Refused() == repeated || !s.InDoubt() {
+		if repeated := n == 2; s.Code != "rate_limited" || s.Repeated != repeated || s.Refused() == repeated || s.InDoubt() != repeated {
 			t.Errorf("order %d, refused %t, in doubt %t: %+v", n, s.Refused(), s.InDoubt(), s)
 		}
 	}

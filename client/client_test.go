@@ -1,13 +1,16 @@
 package client_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,6 +141,7 @@ func TestRefusedInDoubt(t *testing.T) {
 		{"no answer, then too much to do", []http.HandlerFunc{cut, says(503, overloaded)}, ""},
 		{"no answer, then too many", []http.HandlerFunc{cut, limited}, ""},
 		{"too much to do, no answer, too much to do", []http.HandlerFunc{says(503, overloaded), cut, says(503, overloaded)}, ""},
+		{"no answer, then a failure", []http.HandlerFunc{cut, says(503, unavailable)}, "unavailable"},
 		{"a failure, then too much to do", []http.HandlerFunc{says(503, unavailable), says(503, overloaded)}, "unavailable"},
 		{"a failure, then too many", []http.HandlerFunc{says(503, unavailable), limited}, "unavailable"},
 		{"too much to do", []http.HandlerFunc{says(503, overloaded)}, "overloaded"},
@@ -154,6 +158,31 @@ func TestRefusedInDoubt(t *testing.T) {
 				t.Errorf("%v, want the code %q", err, test.code)
 			}
 		})
+	}
+}
+
+// TestNeverSent: a try that found nobody is in no doubt.
+func TestNeverSent(t *testing.T) {
+	t.Parallel()
+	s := &server{answers: []http.HandlerFunc{says(503, overloaded)}}
+	h := httptest.NewServer(s)
+	t.Cleanup(h.Close)
+	var dials atomic.Int32
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if dials.Add(1) == 1 {
+			return nil, errors.New("nobody is there")
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	c, err := client.New(h.URL, "the-key", &http.Client{Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.PlaceOrder(t.Context(), "key-1", shop.PlaceOrder{}, 0)
+	var p *client.Problem
+	if !errors.As(err, &p) || p.Code != "overloaded" || len(s.seen("Host")) != 2 {
+		t.Errorf("%v after %d requests", err, len(s.seen("Host")))
 	}
 }
 

@@ -18,8 +18,8 @@ const (
 	maxPause = 5 * time.Second
 )
 
-// errAnswerLost is what is known of a try that net/http has repeated by itself.
-var errAnswerLost = errors.New("the connection broke before the answer came")
+// errRepeated is what is known of a try that net/http has sent more than once, as it does where a connection breaks.
+var errRepeated = errors.New("the request was sent more than once, was refused in the end, and may have been carried out before: send it again with its key")
 
 // retrier repeats requests that are safe to repeat. It is the one layer that does.
 type retrier struct{ hc *http.Client }
@@ -34,20 +34,19 @@ func (t *retrier) Do(r *http.Request) (*http.Response, error) {
 		times.Store(0)
 		answer, err := t.hc.Do(r)
 		if doubt == nil && times.Load() > 1 && r.Method != http.MethodGet {
-			doubt = errAnswerLost
+			doubt = errRepeated
 		}
 		pause, again := verdict(r, answer, err)
 		if !again || n == maxRetries {
-			if doubt != nil && err == nil && refuses(answer) {
-				_ = answer.Body.Close() // what it says is not so
-				return nil, doubt
+			if doubt != nil && err == nil && mayRefuse(answer) {
+				return nil, outcome(answer, doubt)
 			}
 			return answer, err
 		}
 		if pause == 0 {
 			pause = firstPause << n
 		}
-		if doubt == nil && r.Method != http.MethodGet {
+		if doubt == nil && times.Load() > 0 && r.Method != http.MethodGet {
 			doubt = inDoubt(answer, err)
 		}
 		if answer != nil {
@@ -62,17 +61,32 @@ func (t *retrier) Do(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// refuses tells whether an answer is that of a server which has not looked at the request.
-func refuses(answer *http.Response) bool {
+// mayRefuse tells whether an answer can be that of a server which has not looked at the request.
+func mayRefuse(answer *http.Response) bool {
 	return answer.StatusCode == http.StatusServiceUnavailable || answer.StatusCode == http.StatusTooManyRequests
 }
 
-// inDoubt returns the error of a try that may have been carried out, and nil of one that was not.
+// refused tells whether a problem says that nothing was done.
+func refused(p *Problem) bool {
+	return p.Status == http.StatusTooManyRequests || p.Code == "overloaded"
+}
+
+// outcome is the error of a request whose last answer may be a refusal, and of which a try before is in doubt.
+func outcome(answer *http.Response, doubt error) error {
+	p := problemOf(answer)
+	_ = answer.Body.Close() // it has been read
+	if refused(p) {
+		return doubt
+	}
+	return p
+}
+
+// inDoubt returns the error of a try that was sent and may have been carried out, and nil of one that was refused.
 func inDoubt(answer *http.Response, err error) error {
 	if err != nil {
 		return err
 	}
-	if p := problemOf(answer); p.Code != "overloaded" {
+	if p := problemOf(answer); !refused(p) {
 		return p
 	}
 	return nil

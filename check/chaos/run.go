@@ -293,7 +293,10 @@ func (r *run) end(ctx context.Context, f Fault) error {
 	fr.To = time.Since(r.record.began)
 	fr.Fault = f.Describe()
 	if err != nil {
-		return fmt.Errorf("%s could not be healed: %w", fr.Fault, err)
+		err = fmt.Errorf("%s could not be healed: %w", fr.Fault, err)
+		fr.Delayed = err.Error()
+		r.campaign.Say("  " + fr.Delayed)
+		return err
 	}
 	delete(r.active, f)
 	if fr.Bites, err = f.Bites(); err != nil {

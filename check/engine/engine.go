@@ -21,12 +21,13 @@ var ErrMissing = errors.New("not installed")
 // given are the ports that this process has given away.
 var given sync.Map
 
-// The ports that are given away are below those that the kernel gives to outgoing connections. Processes that start at the
-// same time have blocks of their own, but for one in forty, since neither listens yet on what it was given.
+// The ports that are given away are below those that the kernel gives to outgoing connections, and below those of
+// temporald. Processes that start at the same time have blocks of their own, but for one in forty, since neither
+// listens yet on what it was given.
 const (
 	firstPort = 12_000
 	blocks    = 40
-	block     = 500
+	block     = 350
 )
 
 // Address returns one of the loopback that nobody listens on, and that is still free at the next start.

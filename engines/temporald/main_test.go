@@ -165,6 +165,23 @@ func result(t *testing.T, run client.WorkflowRun, want int) {
 	}
 }
 
+// TestPorts: the inner parts have ports that are not given to outgoing connections, nor to temporald by those who start it.
+func TestPorts(t *testing.T) {
+	for range 100 {
+		addr, ports, err := choosePorts("127.0.0.1:0")
+		if err != nil || !strings.HasPrefix(addr, "127.0.0.1:") {
+			t.Fatal(addr, err)
+		}
+		seen := map[int]bool{}
+		for _, name := range inner {
+			if n := ports[name]; n < firstPort || n >= firstPort+numPorts || seen[n] {
+				t.Errorf("the %s is to listen on %d, of %v", name, n, ports)
+			}
+			seen[ports[name]] = true
+		}
+	}
+}
+
 func TestWorkflowAndOrderlyEnd(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--data", t.TempDir(), "--addr", "127.0.0.1:0", "--ui-addr", "127.0.0.1:0")

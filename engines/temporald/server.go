@@ -97,12 +97,13 @@ func stopServer(stop func() error, errs io.Writer) {
 // inner are the parts that only talk to one another.
 var inner = []primitives.ServiceName{primitives.HistoryService, primitives.MatchingService, primitives.WorkerService}
 
-// The ports of the inner parts are below those that the kernel gives to outgoing connections and to whoever does not
-// care, since the server listens by itself, by number, and so there is a moment in which somebody else may take one;
-// then it says so and ends.
+// The ports of the inner parts are below those that the kernel gives, by default, to outgoing connections and to whoever
+// does not care, since the server listens by itself, by number, and so there is a moment in which somebody else may take
+// one; then it says so and ends.
 const (
-	firstPort = 12_000
-	numPorts  = 20_000
+	firstPort = 29_000
+	numPorts  = 3_000
+	portTries = 100
 )
 
 // choosePorts fixes the address and a free port for each inner part.
@@ -120,7 +121,7 @@ func choosePorts(addr string) (string, map[primitives.ServiceName]int, error) {
 			if err == nil {
 				defer at.Close() // until all are chosen, so that each has its own
 				ports[name] = at.Addr().(*net.TCPAddr).Port
-			} else if try == 100 {
+			} else if try == portTries {
 				return "", nil, fmt.Errorf("find a port for the %s: %w", name, err)
 			}
 		}

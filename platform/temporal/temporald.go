@@ -108,18 +108,19 @@ func find(named string) (string, error) {
 	return path, nil
 }
 
-// The ports that temporald is given are below those that the kernel gives to outgoing connections and to whoever does
-// not care: it takes its own only once it has started, and until then nobody must come upon it by chance.
+// The ports that temporald is given are below those that the kernel gives, by default, to outgoing connections and to
+// whoever does not care, since it takes them only once it has started. Those from 29,000 on are for its inner parts.
 const (
-	firstPort = 12_000
-	ports     = 20_000
+	firstPort = 26_000
+	ports     = 3_000
+	portTries = 100
 )
 
 // freePort returns a loopback address that is free now. It is not drawn from deps, which may have the same seed in
 // several programs at once.
 func freePort(ctx context.Context, deps shop.Deps) (string, error) {
 	var err error
-	for range 100 {
+	for range portTries {
 		var l net.Listener
 		if l, err = deps.Net.Listen(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(firstPort+rand.IntN(ports))); err == nil {
 			return l.Addr().String(), l.Close()

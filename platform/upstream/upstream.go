@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -170,10 +171,12 @@ func (u *Upstream) send(req *http.Request, to *replica, body func() io.ReadClose
 			r.GetBody = func() (io.ReadCloser, error) { return body(), nil }
 		}
 	}
-	if key, ok := r.Header["Idempotency-Key"]; ok {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
 		// It does so, too, with one that has such a key and no body to rewind, unless the name is written otherwise.
-		delete(r.Header, "Idempotency-Key")
-		r.Header["idempotency-key"] = key
+		if key, ok := r.Header[name]; ok {
+			delete(r.Header, name)
+			r.Header[strings.ToLower(name)] = key
+		}
 	}
 	a := &attempt{movable: movable, end: end}
 	to.begin(a)
