@@ -34,7 +34,6 @@ func points(rows []Mutant) (again []Mutant) {
 	}{
 		{"outbox-other-transaction", at("^decline.commit:(order|inventory|payment).[12].after$", "violated: I10")},
 		{"inbox-other-transaction", at("^decline.commit:(order|inventory|payment).[12].after$", "violated: I10")},
-		{"answer-other-transaction", at("^no-stock.commit:order.[12].(before|half|after)$", "violated: I3")},
 		{"acknowledged-before-commit", at("^no-stock.commit:order.[12].(before|half)$", "violated: I1 ")},
 	} {
 		for _, m := range rows {
