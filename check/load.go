@@ -241,9 +241,8 @@ func (l *load) place(ctx context.Context, i int) Sent {
 	return s
 }
 
-// Resend sends again, with their keys, the orders of a history that are in doubt, and keeps the answers, of which one
-// may be a refusal.
-// plan is the history's, at the server's present address.
+// Resend sends again, with their keys, the orders of a history that are in doubt, and keeps the answers, which may be
+// refusals. plan is the history's, at the server's present address.
 func Resend(ctx context.Context, plan Plan, orders []Sent) error {
 	l := &load{plan: plan, http: &http.Client{Timeout: settleWait}}
 	defer l.http.CloseIdleConnections()

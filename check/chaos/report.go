@@ -120,7 +120,7 @@ type FaultReport struct {
 	To    time.Duration `json:"to_ns"` // when it was healed, and what it was done to was there again
 	Bites int64         `json:"bites"`
 	Error string        `json:"error,omitempty"` // of setting it, counting it or healing it
-	// Delayed is why it could not be healed before another fault was.
+	// Delayed is why it could not be healed at first, though it may have been when another fault was.
 	Delayed string `json:"delayed,omitempty"`
 }
 

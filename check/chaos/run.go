@@ -281,6 +281,11 @@ func (r *run) endAllBut(ctx context.Context, some []Fault) error {
 		case len(errs) == 0, !healed && len(r.active) > len(errs): // which others are in the way of
 			return nil
 		case !healed:
+			for f, fr := range r.active {
+				if !slices.Contains(some, f) {
+					fr.Error = fr.Delayed
+				}
+			}
 			return errors.Join(errs...)
 		}
 	}

@@ -232,8 +232,26 @@ func TestHealedOnceItCan(t *testing.T) {
 			}
 			if got := r.Experiments[0]; got.Verdict != Holds || part.all() != "kill start" {
 				t.Errorf("%s %q after %q", got.Verdict, got.Failed, part.all())
+			} else if f := got.Faults[0]; f.Delayed == "" || f.Error != "" {
+				t.Errorf("the report says %+v", f)
 			}
 		})
+	}
+}
+
+// TestNeverHealed: what cannot be started ends the run, and the report says why.
+func TestNeverHealed(t *testing.T) {
+	t.Parallel()
+	gone := &away{}
+	gone.broken.Store(true)
+	e := Experiment{Name: "needy", Load: Load{Rate: 5}, SafetyOnly: true, Phases: []Phase{
+		{Name: "fault", For: time.Second, Faults: []Fault{&process{kind: "order", act: kill}}}, {Name: "after", For: time.Second}}}
+	r, err := campaign(t, fakeHoldfast(t, needy{newPart("order-1", "order"), gone})).Run(t.Context(), []Experiment{e})
+	if err == nil || !strings.Contains(err.Error(), "what it needs is away") {
+		t.Errorf("%v", err)
+	}
+	if got := r.Experiments[0]; got.Verdict != Inconclusive || !strings.Contains(got.Faults[0].Error, "what it needs is away") {
+		t.Errorf("%s %+v", got.Verdict, got.Faults[0])
 	}
 }
 
